@@ -1,0 +1,3 @@
+"""openQRM: datacentre management and private cloud."""
+
+__version__ = "0.1.0"

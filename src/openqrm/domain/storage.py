@@ -1,0 +1,106 @@
+"""Storages, the volumes on them and the images in the volumes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from openqrm.domain.model import Attr, Entity, Id, MegaBytes, Name, Record, Text
+from openqrm.domain.states import Row, StateTable
+
+
+class Storage(Record):
+    """A resource plus a storage type."""
+
+    entity: ClassVar[Entity] = Entity(
+        name="storage", plural="storages", title="Storage", summary="A resource plus a storage type"
+    )
+
+    name: Annotated[Name, Attr("Name", unique=True, filter=True, search=True, listed=True)]
+    type: Annotated[Name, Attr("Type", help="a pool joined with an export", filter=True, listed=True, immutable=True)]
+    resource_id: Annotated[Id, Attr("Resource", ref="resource", filter=True, listed=True, immutable=True)]
+    settings: Annotated[dict[str, Any], Attr("Settings", help="fields of the storage type")] = Field(
+        default_factory=dict
+    )
+
+
+class VolumePhase(StrEnum):
+    """Where a volume is in its life."""
+
+    CREATING = "creating"
+    READY = "ready"
+    CHANGING = "changing"
+    REMOVING = "removing"
+
+
+VOLUME_PHASES = StateTable(
+    name="volume phase",
+    initial=VolumePhase.CREATING,
+    states=tuple(VolumePhase),
+    rows=(
+        Row(VolumePhase.CREATING, "created", VolumePhase.READY, "the pool made it"),
+        Row(VolumePhase.READY, "change", VolumePhase.CHANGING, "a resize or snapshot runs"),
+        Row(VolumePhase.CHANGING, "changed", VolumePhase.READY, "the change is done or undone"),
+        Row(VolumePhase.READY, "remove", VolumePhase.REMOVING, "the pool is asked to remove it"),
+        Row(VolumePhase.CREATING, "remove", VolumePhase.REMOVING, "an abandoned creation is cleaned up"),
+        Row(
+            VolumePhase.REMOVING,
+            "remove-failed",
+            VolumePhase.READY,
+            "the removal was refused before it changed it",
+        ),
+    ),
+)
+
+
+class Volume(Record):
+    """An image location on a storage."""
+
+    entity: ClassVar[Entity] = Entity(
+        name="volume",
+        plural="volumes",
+        title="Volume",
+        summary="An image location on a storage",
+        unique=(("storage_id", "name"),),
+        states={"phase": VOLUME_PHASES},
+    )
+
+    name: Annotated[Name, Attr("Name", filter=True, search=True, listed=True, immutable=True)]
+    storage_id: Annotated[Id, Attr("Storage", ref="storage", filter=True, listed=True, immutable=True)]
+    size_mb: Annotated[MegaBytes, Attr("Size", unit="MB", help="0: as large as the pool allows", listed=True)] = 0
+    root_device: Annotated[
+        str,
+        Field(max_length=1024),
+        Attr("Root device identifier", help="how a machine finds it", derived=True),
+    ] = ""
+    parent_id: Annotated[Id | None, Attr("Cloned from", ref="volume", immutable=True)] = None
+    phase: Annotated[VolumePhase, Attr("Phase", filter=True, listed=True, derived=True)] = VolumePhase.CREATING
+    generation: Annotated[int, Field(ge=0), Attr("Generation", help="of the last lease; only grows", derived=True)] = 0
+
+
+class Image(Record):
+    """A logical server image: a volume plus deployment parameters."""
+
+    entity: ClassVar[Entity] = Entity(
+        name="image", plural="images", title="Image", summary="A volume plus deployment parameters"
+    )
+
+    name: Annotated[Name, Attr("Name", unique=True, filter=True, search=True, listed=True)]
+    volume_id: Annotated[Id, Attr("Volume", ref="volume", unique=True, filter=True, listed=True, immutable=True)]
+    version: Annotated[str, Field(max_length=64), Attr("Version", listed=True)] = ""
+    deployment: Annotated[
+        Name, Attr("Deployment type", help="how a machine mounts it", filter=True, listed=True, derived=True)
+    ] = "nfs-root"
+    root_fs: Annotated[str, Field(max_length=32), Attr("Root file system", help="empty: the export's default")] = ""
+    root_password_hash: Annotated[
+        str,
+        Field(max_length=512),
+        Attr("Root password", help="stored as a crypt(3) hash", secret=True, derived=True),
+    ] = ""
+    fresh: Annotated[
+        bool,
+        Attr("Fresh clone", help="machine-id and SSH host keys are made anew at the next boot", derived=True),
+    ] = False
+    comment: Annotated[Text, Attr("Comment")] = ""

@@ -1,0 +1,67 @@
+"""What the engine needs from the outside. `bootstrap` wires the implementations; tests wire fakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from openqrm.plugin_api.records import Reader, Writer
+
+
+class Database(Protocol):
+    """One database. Blocking; the runners call it in bounded threads."""
+
+    def read(self) -> AbstractContextManager[Reader]:
+        """A consistent read. UnavailableError when the database is away."""
+
+    def write(self) -> AbstractContextManager[Writer]:
+        """A transaction: committed at the end, rolled back on an exception. UnavailableError."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A command with all deferred values filled in. `secrets` are the texts to mask in logs and outputs."""
+
+    argv: tuple[str, ...]
+    input: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class GateToken:
+    """What the host gate compares and remembers: (generation, epoch) must not be lower than the highest seen.
+
+    `key` names this try of this step: a controller that reconnects asks for the result under the same key.
+    """
+
+    volume: str
+    generation: int
+    epoch: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ran to its end."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Hosts(Protocol):
+    """Commands and files on resources; resource 0 is the server itself, reached through the same calls."""
+
+    async def run(self, host: int, command: Ready, *, gate: GateToken | None, timeout: float) -> Finished:
+        """Run to the end. UnreachableError, TimeoutPassedError; StaleError when the gate refuses."""
+
+    async def read_file(self, host: int, path: str, *, timeout: float) -> tuple[str, str] | None:
+        """Content and mode (`0644`) of a file, or None when there is none."""
+
+    async def write_file(
+        self, host: int, path: str, content: str | None, mode: str, *, gate: GateToken | None, timeout: float
+    ) -> None:
+        """Replace a file atomically; `content=None` removes it."""

@@ -1,0 +1,89 @@
+"""The installation's settings: one TOML file, overridden by `OPENQRM_…` variables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+DEFAULT_FILE = Path("/etc/openqrm/openqrm.toml")
+
+
+class Settings(BaseSettings):
+    """Everything an operator sets outside the database. Unknown keys are refused."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENQRM_", extra="forbid", frozen=True)
+
+    state_dir: Path = Path("/var/lib/openqrm")
+    """Database, keys, boot files, logs of plug-in services."""
+    database_url: str = ""
+    """Empty: SQLite below `state_dir`. PostgreSQL: `postgresql+psycopg://user@host/name`."""
+    protocol: Literal["https", "http"] = "https"
+    address: str = "127.0.0.1"
+    """The management address: machines reach the API, the boot listener and DHCP here."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8443
+    boot_port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    socket: Path | None = None
+    """A Unix socket that serves the API too."""
+    names: tuple[str, ...] = ()
+    """Further names and addresses for the server's certificate."""
+    workers: Annotated[int, Field(ge=1, le=1000)] = 64
+    """How many operations run at once."""
+    heartbeat_seconds: Annotated[int, Field(ge=1, le=60)] = 10
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def url(self) -> str:
+        """Where the API answers."""
+        return f"{self.protocol}://{self.address}:{self.port}"
+
+    @property
+    def boot_url(self) -> str:
+        """Where machines fetch boot scripts and files."""
+        return f"http://{self.address}:{self.boot_port}"
+
+    @property
+    def database(self) -> str:
+        """The database URL with the default applied."""
+        return self.database_url or f"sqlite:///{self.state_dir / 'openqrm.db'}"
+
+    @property
+    def boot_dir(self) -> Path:
+        """Kernels, initramfs and modules, as served to machines."""
+        return self.state_dir / "boot"
+
+    def installation(self) -> dict[str, Any]:
+        """What plug-ins may know of the installation."""
+        return {
+            "state_dir": str(self.state_dir),
+            "boot_dir": str(self.boot_dir),
+            "address": self.address,
+            "url": self.url,
+            "boot_url": self.boot_url,
+            "port": self.port,
+            "boot_port": self.boot_port,
+        }
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the file."""
+        del dotenv_settings, file_secret_settings
+        file = Path(os.environ.get("OPENQRM_CONFIG", str(DEFAULT_FILE)))
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file))
+
+
+def load(file: Path | None = None) -> Settings:
+    """The settings from a file (default: `$OPENQRM_CONFIG` or /etc/openqrm/openqrm.toml)."""
+    if file is not None:
+        os.environ["OPENQRM_CONFIG"] = str(file)
+    return Settings()
