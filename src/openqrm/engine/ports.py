@@ -55,13 +55,13 @@ class Finished:
 class Hosts(Protocol):
     """Commands and files on resources; resource 0 is the server itself, reached through the same calls."""
 
-    async def run(self, host: int, command: Ready, *, gate: GateToken | None, timeout: float) -> Finished:
+    async def run(self, host: int, command: Ready, *, gate: GateToken | None, seconds: float) -> Finished:
         """Run to the end. UnreachableError, TimeoutPassedError; StaleError when the gate refuses."""
 
-    async def read_file(self, host: int, path: str, *, timeout: float) -> tuple[str, str] | None:
+    async def read_file(self, host: int, path: str, *, seconds: float) -> tuple[str, str] | None:
         """Content and mode (`0644`) of a file, or None when there is none."""
 
     async def write_file(
-        self, host: int, path: str, content: str | None, mode: str, *, gate: GateToken | None, timeout: float
+        self, host: int, path: str, content: str | None, mode: str, *, gate: GateToken | None, seconds: float
     ) -> None:
         """Replace a file atomically; `content=None` removes it."""

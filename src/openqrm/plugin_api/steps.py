@@ -159,18 +159,26 @@ class Plan(BaseModel):
 
 
 def deferred(value: Any) -> list[Deferred]:
-    """Every deferred value inside a step's data."""
+    """Every deferred value inside a step's data, in order."""
     if isinstance(value, Output | Secret):
         return [value]
     if isinstance(value, BaseModel):
-        return [found for name in type(value).model_fields for found in deferred(getattr(value, name))]
+        return deferred([getattr(value, name) for name in type(value).model_fields])
     if isinstance(value, dict):
-        kind = value.get("type")
-        if kind == "output" and set(value) == {"type", "step", "field"}:
-            return [Output.model_validate(value)]
-        if kind == "secret" and set(value) == {"type", "key"}:
-            return [Secret.model_validate(value)]
-        return [found for item in value.values() for found in deferred(item)]
+        stored = _stored_deferred(value)
+        return [stored] if stored else deferred(list(value.values()))
     if isinstance(value, list | tuple):
         return [found for item in value for found in deferred(item)]
     return []
+
+
+def _stored_deferred(value: dict[str, Any]) -> Deferred | None:
+    """A deferred value that was stored as JSON."""
+    shapes: dict[frozenset[str], type[Output | Secret]] = {
+        frozenset(Output.model_fields): Output,
+        frozenset(Secret.model_fields): Secret,
+    }
+    model = shapes.get(frozenset(value))
+    if model is None or value.get("type") not in ("output", "secret"):
+        return None
+    return model.model_validate(value)

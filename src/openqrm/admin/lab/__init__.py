@@ -1,0 +1,1 @@
+"""The virtual datacentre: a user-facing tool and the project's test bed."""

@@ -58,8 +58,11 @@ def record_of(pid: int) -> ProcessRecord | None:
 
 
 def spawn(argv: Sequence[str], *, tag: Path, log: Path, env: Mapping[str, str] | None = None) -> ProcessRecord:
-    """Start `argv` detached, stdin from /dev/null, output appended to `log`. Raises LabError if it ends at once."""
-    environment = {**os.environ, **(env or {}), TAG: str(tag)}
+    """Start `argv` detached, stdin from /dev/null, output appended to `log`; `env` replaces this process's environment.
+
+    Raises LabError if it ends at once.
+    """
+    environment = {**(os.environ if env is None else env), TAG: str(tag)}
     with log.open("ab") as output:
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                                  start_new_session=True, env=environment)

@@ -56,6 +56,8 @@ class LabSpec:
     controller_command: tuple[str, ...] = ()
     """How the controller is started; empty: this installation's `openqrm controller run`. `{config}`, `{dir}` and
     `{socket}` are replaced."""
+    database_url: str = ""
+    """The controller's database; empty: SQLite in the state directory."""
     installation_key: str = ""
     """The installation's public SSH key, allowed on the storage host; empty: the controller's (made before it starts),
     or, without a controller, a new pair in the state directory."""
