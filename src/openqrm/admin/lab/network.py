@@ -91,7 +91,7 @@ def create(spec: LabSpec) -> None:
         run(enter(namespace, "sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad"))
     run(["ip", "-n", lab, "-batch", "-"], stdin="\n".join(plan(spec)) + "\n")
     run(["ip", "-n", storage, "-batch", "-"], stdin="\n".join(plan_storage(spec)) + "\n")
-    run(enter(lab, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/br0/forwarding"))  # radvd insists on it
+    run(enter(lab, "sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"))  # radvd insists on it
 
 
 def exists(namespace: str) -> bool:

@@ -13,7 +13,7 @@ supervise() {
 }
 
 # The bus by its usual address: busctl, gdbus and dbus-send find it without being told.
-supervise dbus-daemon --system --nofork --nopidfile --nosyslog &
+supervise dbus-daemon --config-file=/etc/dbus-1/system.conf --nofork --nopidfile --nosyslog &
 while [ ! -S /run/dbus/system_bus_socket ]; do sleep 0.05; done
 supervise ganesha.nfsd -F -C -L STDERR -f /etc/ganesha/ganesha.conf -p /run/ganesha/ganesha.pid &
 supervise /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config &
