@@ -84,7 +84,7 @@ class Node:
     def arguments(self, accelerator: Accelerator) -> list[str]:
         """QEMU's command line."""
         return [
-            QEMU, "-name", self.name, "-machine", "q35", *accelerator_arguments(accelerator),
+            QEMU, "-name", self.name, "-machine", "q35,graphics=off", *accelerator_arguments(accelerator),
             "-m", str(self.spec.memory_mb), "-nodefaults", "-display", "none", "-vga", "none",
             *self._firmware(), *self._nics(), *self._disk(), "-device", "virtio-rng-pci",
             "-chardev", f"socket,id=console,path={self.console_socket},server=on,wait=off,"
