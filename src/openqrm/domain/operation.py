@@ -40,7 +40,9 @@ OPERATION_STATES = StateTable(
         Row(OperationStatus.RUNNING, "cancel", OperationStatus.UNDOING, "cancelled: what it did is undone"),
         Row(OperationStatus.UNDOING, "undone", OperationStatus.FAILED, "everything it did is undone"),
         Row(OperationStatus.UNDOING, "stuck", OperationStatus.ATTENTION, "an undo failed three times"),
-        Row(OperationStatus.ATTENTION, "resume", OperationStatus.UNDOING, "a human mended the cause"),
+        Row(OperationStatus.RUNNING, "stuck", OperationStatus.ATTENTION, "a forward-only operation failed three times"),
+        Row(OperationStatus.ATTENTION, "resume", OperationStatus.UNDOING, "a human mended the cause of a failed undo"),
+        Row(OperationStatus.ATTENTION, "go-on", OperationStatus.RUNNING, "a human mended the cause; it goes forward"),
         Row(OperationStatus.ATTENTION, "abandon", OperationStatus.ABANDONED, "a human cleans up what remains"),
     ),
 )
@@ -74,6 +76,9 @@ class Operation(Record):
     finished_at: Annotated[datetime | None, Attr("Finished")] = None
     error: Annotated[dict[str, Any] | None, Attr("Error")] = None
     result: Annotated[dict[str, Any] | None, Attr("Result")] = None
+    forward_only: Annotated[
+        bool, Attr("Forward only", help="never undone: after three failures it waits for a human and then goes on")
+    ] = False
     rerun_of: Annotated[Id | None, Attr("Re-run of", ref="operation")] = None
 
 

@@ -131,6 +131,8 @@ class Operation:
     targets: str | None = None
     waits: bool = False
     """Whether the caller may ask to wait for a conflict in `admit` to go away instead of being refused."""
+    forward_only: bool = False
+    """Its steps are never undone (a stop, a removal): after three failures it waits for a human, then goes on."""
     internal: bool = False
     """Called by the controller only; on no surface."""
 

@@ -41,6 +41,13 @@ class Reader(Protocol):
 class Writer(Reader, Protocol):
     """Reads and changes within one transaction; constraint violations raise ConflictError naming the field."""
 
+    def reserve(self, record: type[R], *, order: str = "id", limit: int = 1, **conditions: Any) -> Sequence[R]:
+        """As `find`, and the rows are held until the transaction ends.
+
+        Rows that another transaction holds are passed over; only when nothing else is left does it wait for them and
+        look at them again (PostgreSQL: FOR UPDATE SKIP LOCKED, then FOR UPDATE). SQLite has one writer anyway.
+        """
+
     def insert(self, record: R) -> R:
         """Store a new record; it comes back with id and times."""
 
