@@ -8,7 +8,7 @@ from openqrm.domain.kernel import Kernel
 from openqrm.domain.lease import Lease
 from openqrm.domain.model import Record, registry_of
 from openqrm.domain.network import Address, Network, Nic
-from openqrm.domain.operation import Operation, StepRecord
+from openqrm.domain.operation import Controller, Counter, Operation, OperationTarget, StepRecord
 from openqrm.domain.plugin_state import PluginState
 from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.domain.storage import Image, Storage, Volume
@@ -29,6 +29,9 @@ ENTITIES: dict[str, type[Record]] = registry_of(
         Event,
         Operation,
         StepRecord,
+        OperationTarget,
+        Controller,
+        Counter,
         Lease,
         MachineOrder,
         User,

@@ -80,6 +80,8 @@ class Operation(Record):
         bool, Attr("Forward only", help="never undone: after three failures it waits for a human and then goes on")
     ] = False
     rerun_of: Annotated[Id | None, Attr("Re-run of", ref="operation")] = None
+    cancel_requested: Annotated[bool, Attr("Cancel requested", derived=True)] = False
+    """Whoever owns the operation sees this at its next journal write, and undoes what was done."""
 
 
 class StepStatus(StrEnum):
@@ -121,3 +123,52 @@ class StepRecord(Record):
     finished_at: Annotated[datetime | None, Attr("Finished")] = None
     output: Annotated[dict[str, Any], Attr("Output")] = Field(default_factory=dict)
     error: Annotated[dict[str, Any] | None, Attr("Error")] = None
+
+
+class OperationTarget(Record):
+    """What an unfinished operation excludes others from, as `entity-id`; its rows go away when it finishes."""
+
+    entity: ClassVar[Entity] = Entity(
+        name="operation-target",
+        plural="operation-targets",
+        title="Operation target",
+        summary="What an unfinished operation excludes others from",
+        label="target",
+        unique=(("operation_id", "target"),),
+        indexes=(("target", "operation_id"),),
+        stored_only=True,
+    )
+
+    operation_id: Annotated[Id, Attr("Operation", ref="operation")]
+    target: Annotated[str, Field(max_length=200), Attr("Target")]
+
+
+class Controller(Record):
+    """A running controller. Its work may be taken over once `expires_at` has passed or its row is gone."""
+
+    entity: ClassVar[Entity] = Entity(
+        name="controller",
+        plural="controllers",
+        title="Controller",
+        summary="A controller that executes operations",
+        stored_only=True,
+    )
+
+    name: Annotated[str, Field(max_length=200), Attr("Name", unique=True)]
+    """Unique per process, recorded as the owner of what it claims."""
+    expires_at: Annotated[datetime, Attr("Expires")]
+
+
+class Counter(Record):
+    """A number that only grows, for example the epoch of claims."""
+
+    entity: ClassVar[Entity] = Entity(
+        name="counter",
+        plural="counters",
+        title="Counter",
+        summary="A number that only grows",
+        stored_only=True,
+    )
+
+    name: Annotated[Name, Attr("Name", unique=True)]
+    value: Annotated[int, Field(ge=0), Attr("Value")] = 0
