@@ -53,6 +53,7 @@ APPLIANCE_PHASES = StateTable(
             AppliancePhase.RUNNING,
             "the agent spoke from inside the image",
         ),
+        Row(AppliancePhase.RUNNING, "start-failing", AppliancePhase.STARTING, "a hook after the start failed; undone"),
         Row(AppliancePhase.STARTING, "start-undone", AppliancePhase.STOPPED, "the start failed and was undone"),
         Row(AppliancePhase.RUNNING, "stop", AppliancePhase.STOPPING, "an operator or a policy stopped it"),
         Row(

@@ -1,0 +1,125 @@
+"""The changes of our own database that plans are made of, by name.
+
+Each runs in the transaction that records its step as done, so state and journal never disagree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from openqrm.domain.entities import ENTITIES
+from openqrm.domain.event import Severity
+from openqrm.domain.resource import MachineOrder, Resource
+from openqrm.operations import leases, states
+
+if TYPE_CHECKING:
+    from openqrm.domain.model import Record
+    from openqrm.plugin_api.changes import ChangeCall, ChangeFunction
+    from openqrm.plugin_api.records import Writer
+
+
+def _record(writer: Writer, call: ChangeCall) -> Record:
+    return writer.get(ENTITIES[call.arguments["entity"]], int(call.arguments["id"]))
+
+
+def apply_state(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`entity`, `id`, `field` (default phase), `event`; further `set` fields are changed with it."""
+    record = _record(writer, call)
+    field = call.arguments.get("field", "phase")
+    changed = states.apply(writer, record, field, call.arguments["event"])
+    extra = {name: writer.now if value == "now" else value for name, value in call.arguments.get("set", {}).items()}
+    if extra:
+        writer.update(changed, **extra)
+    return {"before": str(getattr(record, field))}
+
+
+def set_fields(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`entity`, `id`, `set`: the output keeps what was there before."""
+    record = _record(writer, call)
+    values = call.arguments["set"]
+    before = record.model_dump(mode="json", include=set(values))
+    writer.update(record, **values)
+    return {"before": before}
+
+
+def restore_fields(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """Undo of `record.set`."""
+    writer.update(_record(writer, call), **call.output["before"])
+    return {}
+
+
+def create(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`entity`, `values`: the output has the new `id`."""
+    kind = ENTITIES[call.arguments["entity"]]
+    return {"id": writer.insert(kind.model_validate(call.arguments["values"])).id}
+
+
+def uncreate(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """Undo of `record.create`."""
+    writer.delete(ENTITIES[call.arguments["entity"]], int(call.output["id"]))
+    return {}
+
+
+def delete(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`entity`, `id`; one that is gone already stays gone."""
+    kind, record_id = ENTITIES[call.arguments["entity"]], int(call.arguments["id"])
+    if writer.find(kind, limit=1, id=record_id):
+        writer.delete(kind, record_id)
+    return {}
+
+
+def issue_order(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`resource_id`, `verb`: an order for the machine's present boot, sent over its stream when this commits."""
+    resource = writer.get(Resource, int(call.arguments["resource_id"]))
+    order = writer.insert(
+        MachineOrder(
+            resource_id=resource.id,
+            operation_id=call.operation_id,
+            verb=call.arguments["verb"],
+            boot_id=resource.boot_id or "",
+        )
+    )
+    return {"order_id": order.id, "boot_id": order.boot_id}
+
+
+def recall_order(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """Undo of a `deploy` order: void it if the machine never took it, else order the machine back to idle."""
+    order = writer.get(MachineOrder, int(call.output["order_id"]))
+    resource = writer.get(Resource, order.resource_id)
+    if order.state in ("open", "failed", "void"):
+        writer.update(order, state="void" if order.state == "open" else order.state)
+        return {"sent_back": False}
+    if resource.boot_id != order.boot_id:
+        return {"sent_back": False}
+    writer.insert(
+        MachineOrder(
+            resource_id=resource.id, operation_id=call.operation_id, verb="idle", boot_id=resource.boot_id or ""
+        )
+    )
+    return {"sent_back": True}
+
+
+def log_event(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`text`, `severity`, `entity`, `id`."""
+    about = _record(writer, call) if "entity" in call.arguments else None
+    severity = Severity(call.arguments.get("severity", "info"))
+    writer.event(call.arguments["text"], severity=severity, source="operation", about=about)
+    return {}
+
+
+CHANGES: dict[str, ChangeFunction] = {
+    "state.apply": apply_state,
+    "record.set": set_fields,
+    "record.restore": restore_fields,
+    "record.create": create,
+    "record.uncreate": uncreate,
+    "record.delete": delete,
+    "order.issue": issue_order,
+    "order.recall": recall_order,
+    "event.log": log_event,
+    "lease.acquire": leases.acquire,
+    "lease.release": leases.release,
+    "lease.undo-acquire": leases.undo_acquire,
+    "resource.take": leases.take_resource,
+    "resource.give-back": leases.give_back_resource,
+}

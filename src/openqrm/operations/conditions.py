@@ -1,0 +1,70 @@
+"""The conditions that plans wait for, by name. Each looks at our database only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openqrm.domain.lease import Lease, LeaseState
+from openqrm.domain.resource import Health, MachineOrder, Phase, Resource
+from openqrm.plugin_api.changes import Progress
+
+if TYPE_CHECKING:
+    from openqrm.plugin_api.changes import ChangeCall, ConditionFunction
+    from openqrm.plugin_api.records import Reader
+
+
+def resource_ready(reader: Reader, call: ChangeCall) -> Progress:
+    """`resource_id` is idle and speaks to us."""
+    resource = reader.get(Resource, int(call.arguments["resource_id"]))
+    ready = resource.phase is Phase.IDLE and resource.health is Health.OK
+    return Progress(ready, f"{resource.name} is {resource.phase}, health {resource.health}")
+
+
+def image_running(reader: Reader, call: ChangeCall) -> Progress:
+    """The agent of `resource_id` spoke from inside the image under the lease `lease_id`."""
+    resource = reader.get(Resource, int(call.arguments["resource_id"]))
+    lease = reader.get(Lease, int(call.arguments["lease_id"]))
+    if lease.state is LeaseState.RELEASED:
+        return Progress(done=False, failed="the lease was released meanwhile")
+    if resource.phase is Phase.ACTIVE:
+        return Progress(done=True, percent=100, text=f"{resource.name} runs the image")
+    order = reader.get(MachineOrder, int(call.arguments["order_id"]))
+    if order.state in ("failed", "void"):
+        return Progress(done=False, failed=f"{resource.name} could not deploy: {order.text or order.state}")
+    return Progress(done=False, percent=order.progress, text=order.text or f"{resource.name} is {resource.phase}")
+
+
+def machine_gone(reader: Reader, call: ChangeCall) -> Progress:
+    """`resource_id` no longer runs what it ran at boot `boot_id`.
+
+    Proof is a new boot in the initramfs, or power read back as off. With `revocable` set, the storage can prove a
+    revocation, so a machine that is lost to us need not be waited for.
+    """
+    resource = reader.get(Resource, int(call.arguments["resource_id"]))
+    if resource.phase is Phase.IDLE and resource.boot_id != call.arguments["boot_id"]:
+        return Progress(done=True, text=f"{resource.name} is idle after a new boot", output={"proof": "new-boot"})
+    if resource.phase is Phase.OFF:
+        return Progress(done=True, text=f"{resource.name} is off", output={"proof": "power-off"})
+    if call.arguments.get("revocable") and resource.health is Health.LOST:
+        return Progress(
+            done=True, text=f"{resource.name} is lost; its access is revoked", output={"proof": "revocation"}
+        )
+    return Progress(done=False, text=f"{resource.name} is {resource.phase}, health {resource.health}")
+
+
+def machine_back(reader: Reader, call: ChangeCall) -> Progress:
+    """While a start is undone: the machine no longer uses the image, or its access can be revoked for good."""
+    resource = reader.get(Resource, int(call.arguments["resource_id"]))
+    if resource.phase in (Phase.IDLE, Phase.OFF, Phase.NEW):
+        return Progress(done=True, text=f"{resource.name} is {resource.phase}")
+    if call.arguments.get("revocable") and resource.health is not Health.OK:
+        return Progress(done=True, text=f"{resource.name} is {resource.health}; its access is revoked")
+    return Progress(done=False, text=f"{resource.name} is {resource.phase}")
+
+
+CONDITIONS: dict[str, ConditionFunction] = {
+    "resource.ready": resource_ready,
+    "resource.image-running": image_running,
+    "resource.gone": machine_gone,
+    "resource.back": machine_back,
+}
