@@ -1,0 +1,265 @@
+"""Volumes: made, cloned and removed by the pool of their storage; found on it by a scan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from openqrm.domain.errors import ConflictError, NotFoundError
+from openqrm.domain.model import Attr, Id, MegaBytes, Name
+from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
+from openqrm.plugin_api.drivers import Cap
+from openqrm.plugin_api.operation import Arguments, Operation, Phase
+from openqrm.plugin_api.steps import Change, Irreversible, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from openqrm.plugin_api.drivers import VolumeEntry
+    from openqrm.plugin_api.facts import Fact
+    from openqrm.plugin_api.operation import Call, PlanContext
+    from openqrm.plugin_api.records import Reader
+    from openqrm.plugin_api.steps import Steps
+
+
+class CreateArguments(Arguments):
+    """An empty volume."""
+
+    name: Annotated[Name, Attr("Name")]
+    storage_id: Annotated[Id, Attr("Storage", ref="storage")]
+    size_mb: Annotated[MegaBytes, Attr("Size", unit="MB", help="0: as large as the pool allows")] = 0
+
+
+class CloneArguments(Arguments):
+    """A 1:1 copy on the same storage."""
+
+    name: Annotated[Name, Attr("Name")]
+
+
+def _record_step(values: dict[str, Any]) -> Plan:
+    return Plan(
+        steps=(
+            Change(
+                name="record",
+                title=f"Record volume {values['name']}",
+                change="record.create",
+                arguments={"entity": "volume", "values": values},
+                undo="record.uncreate",
+                undo_arguments={"entity": "volume"},
+            ),
+        )
+    )
+
+
+def admit_create(reader: Reader, call: Call) -> Plan:
+    """The name on the storage is taken in the moment of the call."""
+    given: CreateArguments = call.arguments
+    reader.get(Storage, given.storage_id)
+    return _record_step(given.model_dump(mode="json"))
+
+
+def admit_clone(reader: Reader, call: Call) -> Plan:
+    """The clone's name is taken in the moment of the call."""
+    del reader
+    source: Volume = call.target  # type: ignore[assignment]  # the declaration's target is Volume
+    return _record_step(
+        {
+            "name": call.arguments.name,
+            "storage_id": source.storage_id,
+            "size_mb": source.size_mb,
+            "parent_id": source.id,
+        }
+    )
+
+
+def _storage(context: PlanContext) -> Storage:
+    if isinstance(context.target, Storage):
+        return context.target
+    if isinstance(context.target, Volume):
+        return context.read.get(Storage, context.target.storage_id)
+    return context.read.get(Storage, context.arguments.storage_id)
+
+
+def pool_facts(context: PlanContext) -> Sequence[Fact[Any]]:
+    """What the pool must know of its host."""
+    storage = _storage(context)
+    place = context.drivers.context(storage, context.read)
+    return context.drivers.pool(storage).facts(place)
+
+
+def _new_volume(context: PlanContext, storage: Storage) -> Volume:
+    volume = context.read.one(Volume, storage_id=storage.id, name=context.arguments.name)
+    if volume is None:
+        raise NotFoundError(f"volume {context.arguments.name} was removed meanwhile")
+    return volume
+
+
+def _made(context: PlanContext, storage: Storage, volume: Volume) -> Steps:
+    place = context.drivers.context(storage, context.read)
+    location = context.drivers.pool(storage).location(place, volume)
+    device = context.drivers.export(storage).root_device(place, volume, location)
+    return (
+        Change(
+            name="ready",
+            title=f"Offer volume {volume.name}",
+            change="state.apply",
+            arguments={
+                "entity": "volume",
+                "id": volume.id,
+                "event": "created",
+                "set": {"root_device": device},
+            },
+            undo=Irreversible(reason="the record itself is removed by the undo"),
+        ),
+    )
+
+
+def plan_create(context: PlanContext) -> Plan:
+    """The pool makes it."""
+    storage = _storage(context)
+    volume = _new_volume(context, storage)
+    place = context.drivers.context(storage, context.read)
+    made = context.drivers.pool(storage).create(place, volume, context.facts)
+    return Plan(steps=(*made, *_made(context, storage, volume)))
+
+
+def plan_clone(context: PlanContext) -> Plan:
+    """The pool copies it, copy-on-write where it can."""
+    storage = _storage(context)
+    context.drivers.require(storage, Cap.CLONE)
+    source: Volume = context.target  # type: ignore[assignment]  # the declaration's target is Volume
+    volume = _new_volume(context, storage)
+    place = context.drivers.context(storage, context.read)
+    made = context.drivers.pool(storage).clone(place, source, volume, context.facts)
+    return Plan(steps=(*made, *_made(context, storage, volume)))
+
+
+def admit_remove(reader: Reader, call: Call) -> Plan:
+    """Refused while an image uses the volume; nobody can use it from here on."""
+    volume: Volume = call.target  # type: ignore[assignment]  # the declaration's target is Volume
+    image = reader.one(Image, volume_id=volume.id)
+    if image is not None:
+        raise ConflictError(
+            f"volume {volume.name} holds image {image.name}", remedy=f"openqrm image remove {image.name}"
+        )
+    return Plan(
+        steps=(
+            Change(
+                name="removing",
+                title="Take the volume out of use",
+                change="state.apply",
+                arguments={"entity": "volume", "id": volume.id, "event": "remove"},
+                undo=Irreversible(reason="a removal goes forward"),
+            ),
+        )
+    )
+
+
+def plan_remove(context: PlanContext) -> Plan:
+    """The pool destroys it."""
+    storage = _storage(context)
+    volume: Volume = context.target  # type: ignore[assignment]  # the declaration's target is Volume
+    place = context.drivers.context(storage, context.read)
+    removed = context.drivers.pool(storage).remove(place, volume, context.facts)
+    forget = Change(
+        name="forget",
+        title=f"Forget volume {volume.name}",
+        change="record.delete",
+        arguments={"entity": "volume", "id": volume.id},
+        undo=Irreversible(reason="a removal goes forward"),
+    )
+    return Plan(steps=(*removed, forget))
+
+
+def plan_scan(context: PlanContext) -> Plan:
+    """Record volumes that are on the storage and not known; report those that are known and gone."""
+    storage = _storage(context)
+    context.drivers.require(storage, Cap.LIST)
+    place = context.drivers.context(storage, context.read)
+    found = context.drivers.pool(storage).entries(place, context.facts)
+    known = {volume.name: volume for volume in context.read.find(Volume, storage_id=storage.id)}
+    new = [entry for entry in found if entry.name not in known]
+    present = {entry.name for entry in found}
+    gone = [v for name, v in sorted(known.items()) if name not in present and v.phase is VolumePhase.READY]
+    return Plan(
+        steps=(
+            *(_found(position, storage, entry) for position, entry in enumerate(new)),
+            *(_missing(position, storage, volume) for position, volume in enumerate(gone)),
+        )
+    )
+
+
+def _found(position: int, storage: Storage, entry: VolumeEntry) -> Change:
+    values = {
+        "name": entry.name,
+        "storage_id": storage.id,
+        "size_mb": entry.size_mb,
+        "root_device": entry.root_device,
+        "phase": VolumePhase.READY,
+    }
+    return Change(
+        name=f"found-{position}",
+        title=f"Record volume {entry.name}",
+        change="record.create",
+        arguments={"entity": "volume", "values": values},
+        undo="record.uncreate",
+        undo_arguments={"entity": "volume"},
+    )
+
+
+def _missing(position: int, storage: Storage, volume: Volume) -> Change:
+    return Change(
+        name=f"gone-{position}",
+        title=f"Report that volume {volume.name} is gone",
+        change="event.log",
+        arguments={
+            "text": f"volume {volume.name} is recorded but not on storage {storage.name}",
+            "severity": "warning",
+            "entity": "volume",
+            "id": volume.id,
+        },
+        undo=Irreversible(reason="an event stays"),
+    )
+
+
+_HERE = "openqrm.operations.volume"
+_READY = {"phase": frozenset({str(VolumePhase.READY)})}
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        name="volume.create",
+        title="Create volume",
+        summary="Make an empty image location on a storage.",
+        creates=Volume,
+        arguments=CreateArguments,
+        admit=f"{_HERE}:admit_create",
+        phases=(Phase("create", plan=f"{_HERE}:plan_create", facts=f"{_HERE}:pool_facts"),),
+    ),
+    Operation(
+        name="volume.clone",
+        title="Clone volume",
+        summary="Make a 1:1 copy on the same storage, copy-on-write where the storage can.",
+        target=Volume,
+        arguments=CloneArguments,
+        allowed=_READY,
+        admit=f"{_HERE}:admit_clone",
+        phases=(Phase("clone", plan=f"{_HERE}:plan_clone", facts=f"{_HERE}:pool_facts"),),
+    ),
+    Operation(
+        name="volume.remove",
+        title="Remove volume",
+        summary="Destroy a volume and its data.",
+        target=Volume,
+        allowed=_READY,
+        destroys=True,
+        admit=f"{_HERE}:admit_remove",
+        phases=(Phase("remove", plan=f"{_HERE}:plan_remove", facts=f"{_HERE}:pool_facts"),),
+        forward_only=True,
+    ),
+    Operation(
+        name="storage.scan",
+        title="Scan storage",
+        summary="Find the volumes that are on the storage now and record those not known yet.",
+        target=Storage,
+        phases=(Phase("scan", plan=f"{_HERE}:plan_scan", facts=f"{_HERE}:pool_facts"),),
+    ),
+)
