@@ -15,7 +15,7 @@ from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 
-from openqrm.netboot import cpio, modules, runtime
+from openqrm.netboot import agent, cpio, modules, runtime
 from openqrm.netboot.cpio import Entry
 
 NETWORK = (
@@ -64,20 +64,13 @@ class Built:
     modules: tuple[str, ...]
 
 
-def _node_files(directory: str) -> dict[str, bytes]:
-    source = resources.files("openqrm").joinpath("node", directory)
-    return {item.name: item.read_bytes() for item in source.iterdir() if item.is_file()}
-
-
 def script_files() -> dict[str, Entry]:
     """`/init`, the stages it sources, and the agent, which is also the library they share."""
     files: dict[str, Entry] = {}
-    for name, content in _node_files("initramfs").items():
-        if name == "init":
-            files["init"] = Entry.file(content, 0o755)
-        else:
-            files[f"lib/openqrm/{name}"] = Entry.file(content, 0o755)
-    files["seed/agent"] = Entry.file(_node_files("agent")["agent"], 0o755)
+    for item in resources.files("openqrm").joinpath("node", "initramfs").iterdir():
+        place = "init" if item.name == "init" else f"lib/openqrm/{item.name}"
+        files[place] = Entry.file(item.read_bytes(), 0o755)
+    files["seed/agent"] = Entry.file(agent.script(), 0o755)
     return files
 
 

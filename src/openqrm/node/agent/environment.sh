@@ -1,0 +1,51 @@
+#!/bin/sh
+# The openQRM agent. It runs on every machine that the controller looks after, in any image: it registers, keeps one
+# full-duplex stream (heartbeats up, orders down) and carries out orders. See docs/explanation/node-protocol.md.
+#
+# The initramfs sources this file as its library (OPENQRM_LIBRARY set) and brings its own `perform`.
+# What it knows lies in $RUN: boot.env (API, BOOT, MAC, KERNEL), identity.env (TOKEN, GENERATION, RETURN), ca.pem, and
+# the runtime `rt` with curl, openssl, dropbear and kexec; without a runtime the system's own programs are used.
+
+RUN=${OPENQRM_RUN:-/run/openqrm}
+RT=$RUN/rt
+STAGE=${STAGE:-image}
+CR=$(printf '\r')
+SILENCE_S=150 # the controller says something every 60 s; after this long the connection is taken for dead
+export LC_ALL=C
+
+now() { # sets NOW to whole seconds since boot
+	read -r NOW _ </proc/uptime
+	UPTIME=$NOW
+	NOW=${NOW%.*}
+}
+
+log() {
+	now
+	echo "openqrm [$UPTIME] $*" >&2
+}
+
+rt() { # PROGRAM ARGS…: from the runtime if this machine has one; the image's own libraries are never mixed in
+	program=$1
+	shift
+	if [ -x "$RT/libexec/$program" ]; then
+		OPENSSL_CONF=/dev/null "$RT/lib/ld.so" --library-path "$RT/lib" "$RT/libexec/$program" "$@"
+	else
+		"$program" "$@"
+	fi
+}
+
+box() { # APPLET ARGS…: busybox's own, or the system's program of that name
+	if [ -x "$RT/bin/busybox" ]; then "$RT/bin/busybox" "$@"; else "$@"; fi
+}
+
+api() { # curl on the node API, with our CA and this machine's token
+	rt curl -sS --connect-timeout 10 --cacert "$RUN/ca.pem" -H "Authorization: Bearer ${TOKEN:-}" "$@"
+}
+
+fetch() { # URL FILE: whole or not at all
+	case $1 in
+	"${API:-none}"/*) api -f -o "$2.part" "$1" ;;
+	http://*) box timeout 300 wget -q -O "$2.part" "$1" ;;
+	*) rt curl -sSf --cacert "$RUN/ca.pem" -o "$2.part" "$1" ;;
+	esac && mv "$2.part" "$2"
+}

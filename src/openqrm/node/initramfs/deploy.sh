@@ -1,0 +1,112 @@
+# shellcheck shell=sh
+# Deploying without a reboot: mount the appliance's root, prepare it, become its init. Whatever fails on the way is
+# undone, reported, and leaves the machine idle as before.
+
+ROOT_MNT=/root-mnt
+
+refuse() { # TEXT: ends the deployment with this as its result
+	echo "$*" >/run/openqrm/deploy.error
+	exit 1
+}
+
+deploy() { # ID
+	ID=$1
+	# shellcheck source=/dev/null
+	. /run/openqrm/registration.env
+	say "progress $ID 5 fetching the deployment"
+	rm -f /run/openqrm/deploy.error
+	# A subshell, so that refuse and a hook's own exit end it and not the machine.
+	(prepare_deployment) </dev/null 2>&1 4<&- | tee /run/openqrm/deploy.log
+	if [ -f /run/openqrm/deploy.ready ]; then
+		rm -f /run/openqrm/deploy.ready
+		become_image
+	fi
+	undo_deployment
+	first_line /run/openqrm/deploy.error
+	[ -n "$LINE" ] || LINE=$(tail -n 1 /run/openqrm/deploy.log)
+	finish "$ID" 1 "$LINE"
+}
+
+prepare_deployment() {
+	fetch "$API/node/v1/deployment" /run/openqrm/deployment.env || refuse "the deployment could not be fetched"
+	# shellcheck source=/dev/null
+	. /run/openqrm/deployment.env
+	log "deployment of $APPLIANCE ($DEPLOYMENT, $METHOD)"
+	case $METHOD in
+	switch) prepare_root ;;
+	kexec) load_other_kernel ;;
+	reboot) ;;
+	*) refuse "unknown method $METHOD" ;;
+	esac
+	: >/run/openqrm/deploy.ready
+}
+
+prepare_root() {
+	[ -z "${STORAGE_NIC:-}" ] || bring_up_storage_nic "$STORAGE_NIC" || refuse "storage NIC $STORAGE_NIC has no address"
+	hook=/run/openqrm/root-mount
+	fetch "$HOOK_URL" "$hook" || refuse "the root-mount hook could not be fetched"
+	sum=$(sha256sum "$hook")
+	[ "${sum%% *}" = "$HOOK_SHA256" ] || refuse "the root-mount hook has another checksum than ordered"
+	# shellcheck source=/dev/null
+	. "$hook"
+	say "progress $ID 20 mounting the root"
+	mount_root "$ROOT_MNT" || refuse "the root could not be mounted ($DEPLOYMENT)"
+	log "root mounted"
+	say "progress $ID 40 preparing the root"
+	prepare_image "$ROOT_MNT"
+	mount -o remount,ro "$ROOT_MNT" || log "the root stays writable: remounting read-only failed"
+	log "root prepared"
+}
+
+load_other_kernel() {
+	fetch "$VMLINUZ_URL" /run/openqrm/vmlinuz || refuse "the kernel could not be fetched"
+	fetch "$INITRAMFS_URL" /run/openqrm/initrd || refuse "the initramfs could not be fetched"
+	fetch "$BOOT/boot/ticket/$MAC" /run/openqrm/ticket || refuse "no boot ticket for the other kernel"
+	cat /run/openqrm/ticket >>/run/openqrm/initrd
+	kexec_load /run/openqrm/vmlinuz /run/openqrm/initrd \
+		"openqrm.api=$API openqrm.boot=$BOOT openqrm.mac=$MAC openqrm.kernel=$KERNEL $KERNEL_ARGS" ||
+		refuse "the kernel could not be loaded for kexec"
+	log "kernel $KERNEL_VERSION loaded"
+}
+
+become_image() { # never returns if it works
+	# shellcheck source=/dev/null
+	. /run/openqrm/deployment.env
+	case $METHOD in
+	kexec)
+		say "progress $ID 80 entering kernel $KERNEL_VERSION"
+		sleep 0.2
+		sync
+		rt kexec -e
+		echo "kexec did not start the kernel" >/run/openqrm/deploy.error
+		;;
+	reboot)
+		say "progress $ID 80 rebooting"
+		sleep 0.2
+		reboot -f
+		;;
+	switch) switch_to_image ;;
+	esac
+}
+
+switch_to_image() {
+	# The agent inside the image reports this order done, by its number.
+	echo "0 running $IMAGE" >"/run/openqrm/orders/$ID/result"
+	printf "TOKEN='%s'\nGENERATION='%s'\nRETURN='%s'\nDEPLOY_ORDER='%s'\n" \
+		"$TOKEN" "$GENERATION" "$RETURN" "$ID" >/run/openqrm/identity.env
+	rm -f /run/openqrm/deployment.env /run/openqrm/registration.env /run/openqrm/register.json
+	rm -f /run/openqrm/ssh/serving /run/openqrm/connected
+	log "switching root to $IMAGE"
+	kill -9 -1
+	echo "$NAME" >/proc/sys/kernel/hostname
+	for place in run dev proc sys; do mount --move "/$place" "$ROOT_MNT/$place"; done
+	exec switch_root -c /dev/console "$ROOT_MNT" "${INIT:-/sbin/init}"
+}
+
+undo_deployment() {
+	leave_local_swap
+	grep " $ROOT_MNT" /proc/mounts | cut -d ' ' -f 2 | sort -r | while read -r place; do
+		umount "$place" 2>/dev/null || umount -l "$place"
+	done
+	rm -f /run/openqrm/deployment.env /run/openqrm/root-mount /run/openqrm/vmlinuz /run/openqrm/initrd
+}
