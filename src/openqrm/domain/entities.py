@@ -6,6 +6,7 @@ from openqrm.domain.appliance import Appliance
 from openqrm.domain.event import Event
 from openqrm.domain.kernel import Kernel
 from openqrm.domain.lease import Lease
+from openqrm.domain.machine import BootTicket, MachineToken
 from openqrm.domain.model import Record, registry_of
 from openqrm.domain.network import Address, Network, Nic
 from openqrm.domain.operation import Controller, Counter, Operation, OperationTarget, StepRecord
@@ -34,6 +35,8 @@ ENTITIES: dict[str, type[Record]] = registry_of(
         Counter,
         Lease,
         MachineOrder,
+        BootTicket,
+        MachineToken,
         User,
         Token,
     )
