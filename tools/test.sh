@@ -1,0 +1,11 @@
+#!/bin/sh
+# Everything CI runs: lint, types, import contracts, every test. Prints pytest's own closing line last.
+set -eu
+bin=.venv/bin
+$bin/ruff format --check -q .
+$bin/ruff check -q .
+$bin/mypy
+$bin/lint-imports >/tmp/openqrm-imports.$$ || { cat /tmp/openqrm-imports.$$; rm -f /tmp/openqrm-imports.$$; exit 1; }
+rm -f /tmp/openqrm-imports.$$
+$bin/pytest -q -n 2 tests/unit tests/cases tests/contract tests/simulation
+exec $bin/pytest -q tests/integration tests/lab
