@@ -36,7 +36,7 @@ class TokenPurpose(StrEnum):
 
 
 def fingerprint(secret: str) -> str:
-    """What is stored of a ticket or token: SHA-256, hexadecimal. They are random, so no salt or stretching is needed."""
+    """What is stored of a ticket or token: SHA-256, hexadecimal. They are random, so they need no salt."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
