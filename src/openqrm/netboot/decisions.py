@@ -1,0 +1,80 @@
+"""What a machine boots now: a pure function of what the database says about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from openqrm.domain.machine import meant_to_run
+from openqrm.domain.resource import Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from openqrm.domain.appliance import Appliance
+    from openqrm.domain.kernel import Kernel
+    from openqrm.domain.lease import Lease
+    from openqrm.domain.resource import MachineOrder, Resource
+    from openqrm.plugin_api.hooks import BootChange
+
+BOOTING_VERBS = frozenset({"deploy", "idle"})
+"""Orders after which the controller awaits a boot of its own making."""
+UNDONE = frozenset({"open", "acknowledged"})
+"""States of an order the machine still has to finish."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootFacts:
+    """All that a decision looks at. `kernel` is the one of the leased appliance, `default` that of idle machines."""
+
+    default: Kernel | None
+    resource: Resource | None = None
+    lease: Lease | None = None
+    appliance: Appliance | None = None
+    kernel: Kernel | None = None
+    orders: Sequence[MachineOrder] = ()
+    changes: Sequence[BootChange] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BootDecision:
+    """What to boot and why. `kernel` is None when there is none to boot; `ticket`: a boot ticket comes along."""
+
+    kernel: Kernel | None
+    arguments: tuple[str, ...] = ()
+    ticket: bool = False
+    extra_initrds: tuple[str, ...] = ()
+    before_kernel: str | None = None
+    reason: str = ""
+
+
+def awaited(facts: BootFacts) -> str | None:
+    """Why a boot of this machine is awaited by the controller; None when it is not, and then there is no ticket."""
+    if facts.resource is None or facts.resource.manual:
+        return None
+    if meant_to_run(facts.lease, facts.appliance):
+        return "its appliance is meant to run"
+    if facts.resource.phase in (Phase.DEPLOYING, Phase.RETURNING):
+        return f"it is {facts.resource.phase}"
+    pending = [order.verb for order in facts.orders if order.verb in BOOTING_VERBS and order.state in UNDONE]
+    return f"it was ordered to {pending[0]}" if pending else None
+
+
+def decide(facts: BootFacts) -> BootDecision:
+    """An unknown or idle machine boots the default kernel; a leased one its appliance's, with the plug-ins' changes."""
+    running = meant_to_run(facts.lease, facts.appliance)
+    kernel = (facts.kernel or facts.default) if running else facts.default
+    reason = awaited(facts)
+    if kernel is None:
+        return BootDecision(None, reason="no kernel is registered")
+    changes = facts.changes if running else ()
+    own = tuple(kernel.arguments.split())
+    added = tuple(word for change in changes for word in change.arguments)
+    return BootDecision(
+        kernel=kernel,
+        arguments=own + added,
+        ticket=reason is not None,
+        extra_initrds=tuple(url for change in changes for url in change.extra_initrds),
+        before_kernel=next((change.before_kernel for change in reversed(changes) if change.before_kernel), None),
+        reason=reason or ("unknown machine" if facts.resource is None else "idle"),
+    )

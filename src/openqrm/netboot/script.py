@@ -1,0 +1,90 @@
+"""iPXE scripts as text. Pure; nothing from a record or a request gets in unchecked.
+
+Source: https://ipxe.org/scripting. iPXE expands `${…}` everywhere, takes `||`, `&&` and `;` as separators and a word
+that begins with `#` as a comment; it has no way to quote them, so words that hold them are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from openqrm.domain.errors import InvalidError
+
+if TYPE_CHECKING:
+    from openqrm.netboot.decisions import BootDecision
+
+PLATFORMS = ("pcbios", "efi")
+_WORD = re.compile(r"[\x21-\x7e]+")
+_SEPARATORS = frozenset({"||", "&&", ";"})
+_RETRY_SECONDS = 15
+
+
+def check_word(word: str) -> str:
+    """A word fit for an iPXE line, unchanged; InvalidError for one that iPXE would take for something else."""
+    if not _WORD.fullmatch(word) or "${" in word or word in _SEPARATORS or word.startswith("#"):
+        raise InvalidError(
+            f"{word!r} cannot stand on a boot script's kernel line",
+            field="arguments",
+            remedy="printable ASCII without ${, and not ||, &&, ; or a leading #",
+        )
+    return word
+
+
+def entry(boot_url: str) -> str:
+    """What every machine loads first: chain to its own script, for ever, since a controller may be away."""
+    url = check_word(boot_url)
+    return "\n".join(
+        (
+            "#!ipxe",
+            ":again",
+            f"chain --autofree {url}/boot/script/${{netX/mac:hexhyp}}?platform=${{platform}} || goto wait",
+            ":wait",
+            "imgfree",
+            f"echo openQRM: no boot script, trying again in {_RETRY_SECONDS} seconds",
+            f"sleep {_RETRY_SECONDS}",
+            "goto again",
+            "",
+        )
+    )
+
+
+def nothing_to_boot(reason: str) -> str:
+    """Says why there is nothing to boot; the entry script asks again."""
+    shown = re.sub(r"[^A-Za-z0-9 .,:_-]", " ", reason)[:200]
+    return f"#!ipxe\necho openQRM: {shown}\nexit 1\n"
+
+
+def boot(decision: BootDecision, *, boot_url: str, api_url: str, mac: str, platform: str) -> str:
+    """The script of one machine. `mac` is written with colons; InvalidError for words that cannot be on a line.
+
+    EFI kernels find their initrds by name on their own line. Commands are not guarded: a failing one ends this script
+    and the entry script goes on.
+    """
+    if decision.kernel is None:
+        return nothing_to_boot(decision.reason)
+    name = quote(decision.kernel.name, safe="")
+    files = f"{check_word(boot_url)}/boot/kernels/{name}"
+    initrds = [("initramfs", f"{files}/initramfs")]
+    if decision.ticket:
+        initrds.append(("ticket", f"{boot_url}/boot/ticket/{mac.replace(':', '-')}"))
+    initrds += [(f"extra{number}", check_word(url)) for number, url in enumerate(decision.extra_initrds)]
+    words = [
+        f"openqrm.api={check_word(api_url)}",
+        f"openqrm.boot={boot_url}",
+        f"openqrm.mac={check_word(mac)}",
+        f"openqrm.kernel={name}",
+        *(check_word(word) for word in decision.arguments),
+    ]
+    if platform == "efi":
+        words = [*(f"initrd={label}" for label, _ in initrds), *words]
+    line = " ".join(words)
+    if decision.before_kernel:
+        # The kernel becomes the first module of what is loaded in its place.
+        start = [f"imgselect {check_word(decision.before_kernel)}", f"imgfetch --name vmlinuz {files}/vmlinuz {line}"]
+        start += [f"imgfetch --name {label} {url}" for label, url in initrds]
+    else:
+        start = [f"kernel --name vmlinuz {files}/vmlinuz {line}"]
+        start += [f"initrd --name {label} {url}" for label, url in initrds]
+    return "\n".join(("#!ipxe", f"echo openQRM: booting {name}", *start, "boot", ""))
