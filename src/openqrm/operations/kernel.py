@@ -121,7 +121,7 @@ def _files(context: PlanContext, given: AddArguments, root: str) -> tuple[Run, .
     build = (
         *(sys.executable, "-m", "openqrm.cli.main", "initramfs", "build", "-v", given.version, "-l", root or "/"),
         *("-o", f"{folder}/initramfs", "--publish", folder),
-        *("--ca", f"{state}/tls/ca.pem", "--key", f"{state}/keys/id_ed25519.pub"),
+        *("--ca", f"{state}/tls/ca.pem", "--key", f"{state}/keys/installation.pub"),
     )
     return (
         Run(
