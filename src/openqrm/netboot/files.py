@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from openqrm.domain.errors import NotFoundError
-from openqrm.domain.kernel import Kernel
-
-if TYPE_CHECKING:
-    from openqrm.plugin_api.records import Reader
+from openqrm.domain.model import NAME_PATTERN
 
 KERNEL_FILES = frozenset({"vmlinuz", "initramfs", "modules.tar.gz", "modules.alias", "modules.dep"})
-"""What `kernel add` puts below the boot directory for each kernel."""
+"""What `kernel add` puts below the boot directory for each kernel, beside the folder `modules`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServedKernel:
-    """Where the files of a kernel are; both fields of a kernel never change, so this may be remembered."""
-
-    files: Path
-    modules: Path
-
-
-def served_kernel(reader: Reader, boot_dir: Path, name: str) -> ServedKernel:
-    """The directories of a registered kernel; NotFoundError."""
-    kernel = reader.one(Kernel, name=name)
-    if kernel is None:
-        raise NotFoundError(f"there is no kernel {name[:80]}")
-    return ServedKernel(boot_dir / "kernels" / kernel.name, Path(kernel.location) / "lib" / "modules" / kernel.version)
-
-
-def kernel_file(kernel: ServedKernel, name: str) -> Path:
-    """One of the kernel's own files; NotFoundError for any other name."""
+def kernel_file(boot_dir: Path, kernel: str, name: str) -> Path:
+    """One of a kernel's own files; NotFoundError for any other name."""
     if name not in KERNEL_FILES:
-        raise NotFoundError(f"kernels have no file {name[:80]}")
-    return _below(kernel.files, name)
+        raise NotFoundError(f"kernels have no file {name[:80]!r}")
+    return _below(_folder(boot_dir, kernel), name)
 
 
-def module_file(kernel: ServedKernel, path: str) -> Path:
+def module_file(boot_dir: Path, kernel: str, path: str) -> Path:
     """One module below lib/modules/VERSION; NotFoundError for a path or a link that leads out of it."""
-    return _below(kernel.modules, path)
+    return _below(_folder(boot_dir, kernel) / "modules", path)
+
+
+def _folder(boot_dir: Path, kernel: str) -> Path:
+    if not re.fullmatch(NAME_PATTERN, kernel):
+        raise NotFoundError(f"there is no kernel {kernel[:80]!r}")
+    return boot_dir / "kernels" / kernel
 
 
 def _below(base: Path, path: str) -> Path:
