@@ -6,6 +6,7 @@ journal (store/journal.py) replaces the one query that must not look at every un
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.records import Reader, Writer
     from openqrm.plugin_api.steps import Step
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RUNNABLE = (OperationStatus.QUEUED, OperationStatus.RUNNING, OperationStatus.UNDOING)
@@ -89,6 +91,12 @@ class Journal(Protocol):
 
     def record(self, hold: Hold, body: Callable[[Writer, Operation], T]) -> T:
         """One transaction on a claimed operation; StaleError, and nothing changed, when the hold is stale."""
+
+    def record_all(self, entries: Sequence[tuple[Hold, Callable[[Writer, Operation], T]]]) -> list[T | Exception]:
+        """As `record` for several operations, in one transaction if all goes well: each one's result or exception.
+
+        A body may be executed twice, when another one's exception rolled the common transaction back.
+        """
 
 
 class RecordJournal:
@@ -208,10 +216,38 @@ class RecordJournal:
     def record(self, hold: Hold, body: Callable[[Writer, Operation], T]) -> T:
         """See `Journal`."""
         with self.database.write() as writer:
-            held = writer.reserve(Operation, id=hold.operation_id, owner=hold.owner, epoch=hold.epoch)
-            if not held:
-                raise StaleError(f"operation {hold.operation_id} is no longer {hold.owner}'s at epoch {hold.epoch}")
-            return body(writer, held[0])
+            return _fenced(writer, hold, body)
+
+    def record_all(self, entries: Sequence[tuple[Hold, Callable[[Writer, Operation], T]]]) -> list[T | Exception]:
+        """See `Journal`."""
+        if len(entries) > 1:
+            try:
+                with self.database.write() as writer:
+                    return [_unless_stale(writer, hold, body) for hold, body in entries]
+            except Exception:  # noqa: BLE001  # each gets its own below
+                log.debug("a common transaction was rolled back")
+        results: list[T | Exception] = []
+        for hold, body in entries:
+            try:
+                results.append(self.record(hold, body))
+            except Exception as error:  # noqa: BLE001  # handed to the one it belongs to
+                results.append(error)
+        return results
+
+
+def _fenced(writer: Writer, hold: Hold, body: Callable[[Writer, Operation], T]) -> T:
+    held = writer.reserve(Operation, id=hold.operation_id, owner=hold.owner, epoch=hold.epoch)
+    if not held:
+        raise StaleError(f"operation {hold.operation_id} is no longer {hold.owner}'s at epoch {hold.epoch}")
+    return body(writer, held[0])
+
+
+def _unless_stale(writer: Writer, hold: Hold, body: Callable[[Writer, Operation], T]) -> T | Exception:
+    """A stale hold has changed nothing yet, so the others need not suffer."""
+    try:
+        return _fenced(writer, hold, body)
+    except StaleError as error:
+        return error
 
 
 def _first(operation_id: int, sharing: Sequence[int], started: set[int]) -> bool:
