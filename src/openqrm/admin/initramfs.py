@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--ca", type=Path, required=True, help="CA certificate of the installation (PEM)")
     make.add_argument("--key", type=Path, required=True, help="public SSH key of the installation")
     make.add_argument("-m", "--module", action="append", default=[], help="one more module (repeatable)")
-    make.add_argument("--compression", type=Compression, choices=list(Compression), default=Compression.GZIP)
+    make.add_argument("--compression", type=Compression, choices=list(Compression))
     make.add_argument("--publish", type=Path, metavar="DIR", help="also write modules.tar.gz, .alias, .dep to DIR")
     return parser
 

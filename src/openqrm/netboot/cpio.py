@@ -7,9 +7,12 @@ entries are sorted, times are zero, owners are root, inode numbers count up.
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAGIC = "070701"
 TRAILER = "TRAILER!!!"

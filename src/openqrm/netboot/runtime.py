@@ -86,6 +86,7 @@ def gather(programs: tuple[str, ...] = PROGRAMS) -> dict[str, Entry]:
     if _ldd(busybox) is not None:
         raise RuntimeBundleError(f"{busybox} is not static: apt-get install {PACKAGES['busybox']}")
     files = {"rt/bin/busybox": Entry.file(busybox.read_bytes(), 0o755)}
+    files.update({f"rt/bin/{applet}": Entry.link("busybox") for applet in ("sh", "true")})
     for program in programs:
         path = locate(program)
         libraries = _ldd(path)

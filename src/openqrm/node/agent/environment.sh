@@ -38,8 +38,13 @@ box() { # APPLET ARGS…: busybox's own, or the system's program of that name
 	if [ -x "$RT/bin/busybox" ]; then "$RT/bin/busybox" "$@"; else "$@"; fi
 }
 
-api() { # curl on the node API, with our CA and this machine's token
-	rt curl -sS --connect-timeout 10 --cacert "$RUN/ca.pem" -H "Authorization: Bearer ${TOKEN:-}" "$@"
+api() { # curl on the node API, with our CA and this machine's token, which no command line shows
+	rt curl -sS --connect-timeout 10 --cacert "$RUN/ca.pem" -H "@$RUN/authorization" "$@"
+}
+
+use_token() { # TOKEN: from now on, also in the processes that run already
+	(umask 077 && echo "Authorization: Bearer $1" >"$RUN/authorization.new")
+	mv "$RUN/authorization.new" "$RUN/authorization"
 }
 
 fetch() { # URL FILE: whole or not at all

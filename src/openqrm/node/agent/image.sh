@@ -15,10 +15,21 @@ start_ssh() { # an SSH server where the image has none; keys in memory, those of
 	rm -f "$RUN/ssh/serving"
 	ssh_listens && return 0
 	[ -f "$RUN/ssh/host_key" ] || return 0
-	mkdir -p /run /dev/pts
-	[ -e /dev/ptmx ] && { mount -t devpts devpts /dev/pts 2>/dev/null || true; }
+	if [ ! -e /dev/pts/ptmx ]; then
+		mkdir -p /dev/pts
+		box mount -t devpts devpts /dev/pts 2>/dev/null
+	fi
 	: >"$RUN/ssh/serving"
 	rt dropbear -s -r "$RUN/ssh/host_key" -P "$RUN/ssh/pid" 3<&-
+}
+
+keep_lease() { # the server must not give our address away; the address itself stays as it is, whatever DHCP says
+	[ -n "${BOOT_NIC:-}" ] && [ -f "$RUN/net/$BOOT_NIC" ] || return 0
+	# shellcheck source=/dev/null
+	. "$RUN/net/$BOOT_NIC"
+	case ${LEASE:-} in '' | -* | 4294967295) return 0 ;; esac # for ever
+	# shellcheck disable=SC2153 # ADDRESS comes from the lease
+	box udhcpc -i "$BOOT_NIC" -r "$ADDRESS" -s "$RT/bin/true" -b -t 5 -p "$RUN/net/udhcpc.pid" >/dev/null 2>&1 &
 }
 
 forget_unfinished_orders() { # an agent that died in the middle of one gets it again
@@ -32,7 +43,7 @@ perform() { # ID VERB
 	idle) return_to_idle "$1" ;;
 	reboot | poweroff)
 		finish "$1" 0 "$2 now"
-		sleep 0.2 2>/dev/null
+		close_stream
 		leave "$2"
 		;;
 	inventory) register && finish "$1" 0 "inventory sent" ;;
@@ -50,12 +61,14 @@ main() {
 	# shellcheck source=/dev/null
 	[ -f "$RUN/identity.env" ] && . "$RUN/identity.env"
 	umask 077
+	rm -f "$RUN/leaving"
+	keep_lease
 	mkdir -p "$RUN/orders" "$RUN/services"
 	forget_unfinished_orders
 	open_stream
 	start_ssh
 	register
-	update_services || log "boot services: not all started"
+	{ update_services || log "boot services: not all started"; } &
 	serve
 }
 

@@ -67,6 +67,6 @@ return_to_idle() { # ID
 		mode=reboot
 	fi
 	finish "$1" 0 "going idle by $mode"
-	sleep 0.2 2>/dev/null # the answer leaves before the network does
+	close_stream
 	leave "$mode"
 }

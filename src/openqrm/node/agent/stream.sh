@@ -27,7 +27,8 @@ heartbeats() { # SECONDS: for as long as one connection lives; ends a connection
 
 chunks() { # lines to an HTTP/1.1 request with a chunked body
 	# shellcheck disable=SC3003,SC1003
-	printf 'POST /node/v1/stream HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n' "$1" "$TOKEN"
+	first_line "$RUN/authorization"
+	printf 'POST /node/v1/stream HTTP/1.1\r\nHost: %s\r\n%s\r\n' "$1" "$LINE"
 	printf 'Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n'
 	while read -r line; do
 		printf '%x\r\n%s\n\r\n' "$((${#line} + 1))" "$line"
@@ -73,7 +74,10 @@ consume() { # the answer: headers and chunk framing are skipped by form, message
 			line=${line#order }
 			order "${line%% *}" "${line#* }"
 			;;
-		ping*) now && echo "$NOW" >"$RUN/connected" ;;
+		ping*)
+			now && echo "$NOW" >"$RUN/connected"
+			heartbeat
+			;;
 		esac
 	done
 	[ -n "$beats" ] && kill "$beats"
@@ -94,11 +98,12 @@ stream() { # one connection, until it ends
 
 serve() { # keeps a stream open for ever; a controller that is away changes nothing here
 	delay=1
-	while :; do
+	while [ ! -e "$RUN/leaving" ]; do
 		now && began=$NOW
 		stream
 		now
-		log "stream ended after $((NOW - began)) s: $(cat "$RUN/stream.err")"
+		reason=$(box tail -n 1 "$RUN/stream.err" 2>/dev/null)
+		log "stream ended after $((NOW - began)) s: $reason"
 		[ "$((NOW - began))" -gt 30 ] && delay=1
 		if [ -e "$RUN/unauthorized" ]; then register; fi
 		sleep "$delay"
@@ -110,4 +115,12 @@ open_stream() { # makes the pipe that everything said to the controller goes thr
 	rm -f "$RUN/up" "$RUN/connected"
 	mkfifo -m 600 "$RUN/up"
 	exec 3<>"$RUN/up"
+}
+
+close_stream() { # properly, before this system ends: a half-open one would look like a second machine of this MAC
+	sleep 0.2 2>/dev/null || sleep 1 # what was said last goes first
+	: >"$RUN/leaving"
+	first_line "$RUN/chunks.pid"
+	[ -n "$LINE" ] && kill "$LINE" 2>/dev/null
+	sleep 0.2 2>/dev/null || sleep 1
 }

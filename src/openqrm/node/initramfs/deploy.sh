@@ -11,8 +11,6 @@ refuse() { # TEXT: ends the deployment with this as its result
 
 deploy() { # ID
 	ID=$1
-	# shellcheck source=/dev/null
-	. /run/openqrm/registration.env
 	say "progress $ID 5 fetching the deployment"
 	rm -f /run/openqrm/deploy.error
 	# A subshell, so that refuse and a hook's own exit end it and not the machine.
@@ -75,14 +73,15 @@ become_image() { # never returns if it works
 	case $METHOD in
 	kexec)
 		say "progress $ID 80 entering kernel $KERNEL_VERSION"
-		sleep 0.2
+		close_stream
 		sync
 		rt kexec -e
 		echo "kexec did not start the kernel" >/run/openqrm/deploy.error
 		;;
 	reboot)
 		say "progress $ID 80 rebooting"
-		sleep 0.2
+		close_stream
+		sync
 		reboot -f
 		;;
 	switch) switch_to_image ;;
@@ -95,6 +94,7 @@ switch_to_image() {
 	printf "TOKEN='%s'\nGENERATION='%s'\nRETURN='%s'\nDEPLOY_ORDER='%s'\n" \
 		"$TOKEN" "$GENERATION" "$RETURN" "$ID" >/run/openqrm/identity.env
 	rm -f /run/openqrm/deployment.env /run/openqrm/registration.env /run/openqrm/register.json
+	rm -f /run/openqrm/authorization
 	rm -f /run/openqrm/ssh/serving /run/openqrm/connected
 	log "switching root to $IMAGE"
 	kill -9 -1

@@ -21,7 +21,8 @@ new_modaliases() { # sets NEW to the modaliases that were not seen before
 	for file in /sys/bus/*/devices/*/modalias; do
 		[ -r "$file" ] || continue
 		read -r modalias <"$file" || continue
-		case "$SEEN " in *" $modalias "*) continue ;; esac
+		# Power saving of CPUs is the image's affair, and every CPU would ask for several modules.
+		case "$SEEN $modalias" in *" $modalias "* | *' 'cpu:* | *' acpi:ACPI0007:'*) continue ;; esac
 		SEEN="$SEEN $modalias"
 		NEW="$NEW $modalias"
 	done
@@ -60,7 +61,7 @@ load_remaining_hardware() { # with the kernel's full tables
 	# What is loaded needs no second look; everything else is asked for by the full tables.
 	while [ -n "$SEEN" ]; do
 		# shellcheck disable=SC2086
-		need_modules $SEEN
+		need_modules $SEEN 2>/dev/null
 		new_modaliases
 		SEEN=$NEW
 	done

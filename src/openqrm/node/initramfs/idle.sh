@@ -21,7 +21,7 @@ wait_for_orders() {
 		deploy) deploy "$id" ;;
 		reboot | poweroff)
 			finish "$id" 0 "$verb now"
-			sleep 0.2
+			close_stream
 			sync
 			"$verb" -f
 			;;

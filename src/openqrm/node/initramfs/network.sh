@@ -49,7 +49,7 @@ lease() { # NIC ROLE: an address by DHCP, for as long as it takes $3 attempts (d
 		[ -s "/run/openqrm/net/$1" ] && . "/run/openqrm/net/$1"
 }
 
-bring_up_boot_nic() { # sets BOOT_NIC ADDRESS MAC; tries until there is a network
+bring_up_boot_nic() { # sets BOOT_NIC LENT LENT_PREFIX MAC; tries until there is a network
 	ip link set dev lo up
 	while :; do
 		if [ -n "$MAC" ]; then nic_with_mac "$MAC"; else first_nic_with_link; fi && {
@@ -61,10 +61,21 @@ bring_up_boot_nic() { # sets BOOT_NIC ADDRESS MAC; tries until there is a networ
 		sleep 1
 		load_hardware
 	done
-	BOOT_NIC=$NIC
+	BOOT_NIC=$NIC LENT=$ADDRESS LENT_PREFIX=${PREFIX:-24}
 	printf "API='%s'\nBOOT='%s'\nMAC='%s'\nKERNEL='%s'\nBOOT_NIC='%s'\n" \
 		"$API" "$BOOT" "$MAC" "$KERNEL" "$BOOT_NIC" >/run/openqrm/boot.env
 	set_clock
+}
+
+carry_address() { # the address that the controller gave us, in place of the one that DHCP lent: storages know us by it
+	[ -n "${ADDRESS:-}" ] && [ "$ADDRESS" != "$LENT" ] || return 0
+	# Without this the kernel drops every other address of the network together with the first one.
+	echo 1 >"/proc/sys/net/ipv4/conf/$BOOT_NIC/promote_secondaries"
+	ip addr add "$ADDRESS/${PREFIX:-24}" broadcast + dev "$BOOT_NIC" || return 0
+	ip addr del "$LENT/$LENT_PREFIX" dev "$BOOT_NIC"
+	sed -i "s|^ADDRESS=.*|ADDRESS='$ADDRESS'|" "/run/openqrm/net/$BOOT_NIC"
+	log "address $ADDRESS in place of $LENT"
+	LENT=$ADDRESS LENT_PREFIX=${PREFIX:-24}
 }
 
 bring_up_storage_nic() { # MAC
