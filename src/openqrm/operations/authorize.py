@@ -1,0 +1,52 @@
+"""Who may see and do what. Roles decide; users and tokens are seen by admins and by their owners alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from openqrm.domain.errors import ForbiddenError, NotFoundError
+from openqrm.domain.user import Actor, Token, User, UserRole, at_least
+
+if TYPE_CHECKING:
+    from openqrm.domain.model import Record
+    from openqrm.plugin_api.operation import Operation
+
+
+def visible(actor: Actor, record: type[Record]) -> dict[str, Any]:
+    """The condition a list must be narrowed by for this actor; empty: everything is visible."""
+    if at_least(actor.role, UserRole.ADMIN):
+        return {}
+    own = -1 if actor.user_id is None else actor.user_id
+    if issubclass(record, User):
+        return {"id": own}
+    if issubclass(record, Token):
+        return {"user_id": own}
+    return {}
+
+
+def may_read(actor: Actor, record: Record) -> bool:
+    """Whether the actor may know that this record exists."""
+    return all(getattr(record, name) == value for name, value in visible(actor, type(record)).items())
+
+
+def authorize(operation: Operation, actor: Actor, target: Record | None) -> None:
+    """ForbiddenError unless the actor may do this; NotFoundError when the target is not even visible."""
+    if target is not None and not may_read(actor, target):
+        raise NotFoundError(f"there is no such {type(target).entity.name}")
+    if not operation.permission(actor, operation.name, target):
+        raise ForbiddenError(
+            f"{actor.name} is {actor.role} and may not do {operation.name}",
+            remedy="ask an admin for the role or to do it",
+        )
+
+
+def self_or_admin(actor: Actor, operation: str, target: Record | None) -> bool:
+    """A permission for one's own user and tokens; admins may do it to all."""
+    del operation
+    if at_least(actor.role, UserRole.ADMIN):
+        return True
+    if isinstance(target, User):
+        return target.id == actor.user_id
+    if isinstance(target, Token):
+        return target.user_id == actor.user_id
+    return target is None and actor.user_id is not None

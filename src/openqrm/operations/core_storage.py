@@ -1,0 +1,81 @@
+"""Storages: a resource plus a type that an enabled plug-in provides, with the settings that type declares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openqrm.domain.resource import Resource
+from openqrm.domain.storage import Storage, Volume
+from openqrm.operations import in_use
+from openqrm.operations.arguments import creating, given, updating
+from openqrm.plugin_api.operation import Operation
+
+if TYPE_CHECKING:
+    from openqrm.operations.pipeline import CoreCall
+    from openqrm.plugin_api.operation import Call
+    from openqrm.plugin_api.records import Writer
+
+StorageCreate = creating(Storage)
+StorageUpdate = updating(Storage)
+
+
+def create(writer: Writer, call: CoreCall) -> Storage:
+    """A storage whose type is enabled and whose settings its pool and export accept.
+
+    UnsupportedError for a type that is not enabled, InvalidError for a wrong setting, ConflictError for a host
+    without an address.
+    """
+    storage = Storage(**{name: getattr(call.arguments, name) for name in type(call.arguments).model_fields})
+    writer.get(Resource, storage.resource_id)
+    call.drivers(writer).context(storage, writer)
+    return writer.insert(storage)
+
+
+def update(writer: Writer, call: CoreCall) -> Storage:
+    """Change name or settings; the settings given replace all of them and are checked as at creation."""
+    storage = _target(call)
+    changes = given(call.arguments)
+    call.drivers(writer).context(storage.model_copy(update=changes), writer)
+    return writer.update(storage, **changes)
+
+
+def remove(writer: Writer, call: Call) -> None:
+    """Forget a storage without volumes; nothing on its host is touched."""
+    storage = _target(call)
+    in_use.refuse(writer, storage, (Volume, "storage_id"), remedy="remove its volumes first")
+    writer.delete(Storage, storage.id)
+
+
+def _target(call: Call) -> Storage:
+    assert isinstance(call.target, Storage)  # noqa: S101  # the declaration's target
+    return call.target
+
+
+_HERE = "openqrm.operations.core_storage"
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        name="storage.create",
+        title="Add a storage",
+        summary="Make a resource a storage of a type that an enabled plug-in provides",
+        arguments=StorageCreate,
+        creates=Storage,
+        act=f"{_HERE}:create",
+    ),
+    Operation(
+        name="storage.update",
+        title="Change a storage",
+        summary="Change name or settings of a storage",
+        target=Storage,
+        arguments=StorageUpdate,
+        act=f"{_HERE}:update",
+    ),
+    Operation(
+        name="storage.remove",
+        title="Remove a storage",
+        summary="Forget a storage without volumes; nothing on its host is touched",
+        target=Storage,
+        destroys=True,
+        act=f"{_HERE}:remove",
+    ),
+)
