@@ -1,0 +1,126 @@
+"""Orders to machines: which are given to a boot, and what happens to them when the machine answers or boots anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from openqrm.domain.appliance import Appliance, AppliancePhase
+from openqrm.domain.event import Severity
+from openqrm.domain.lease import Lease
+from openqrm.domain.machine import Stage, meant_to_run
+from openqrm.domain.resource import MachineOrder, Phase, Resource
+from openqrm.operations import states
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from openqrm.operations.machine_messages import Ack, Done, Log, OrderProgress
+    from openqrm.operations.machine_tokens import Session
+    from openqrm.plugin_api.records import Reader, Writer
+
+SOURCE = "machines"
+OPEN = ("acknowledged", "open")
+_TEXT = 1000
+_FULFILLED_BY_BOOT = frozenset({"idle", "reboot", "poweroff"})
+
+
+def pending(reader: Reader, resource_id: int, boot_id: str) -> Sequence[MachineOrder]:
+    """What this boot has still to do, oldest first. An order without a boot is for whichever boot is there."""
+    found = reader.find(MachineOrder, resource_id=resource_id, state__in=OPEN)
+    return [order for order in found if order.boot_id in ("", boot_id)]
+
+
+def deploy_pending(reader: Reader, resource: Resource) -> MachineOrder | None:
+    """The deploy order this boot has still to carry out."""
+    orders = pending(reader, resource.id, resource.boot_id or "")
+    return next((order for order in orders if order.verb == "deploy"), None)
+
+
+def boot_changed(writer: Writer, resource: Resource, boot_id: str, *, ticket: bool) -> None:
+    """The machine is in its initramfs after another boot: its old orders are settled.
+
+    With a ticket a deployment goes on (kexec, a reboot, a crash in the middle), and a machine whose appliance is meant
+    to run is ordered to deploy it again. Without one nothing is handed over to the new boot.
+    """
+    deploying = False
+    for order in writer.find(MachineOrder, resource_id=resource.id, state__in=OPEN):
+        if order.verb in _FULFILLED_BY_BOOT:
+            writer.update(order, state="done", progress=100, text="the machine booted anew")
+        elif order.verb == "deploy" and ticket:
+            writer.update(order, state="open", boot_id=boot_id)
+            deploying = True
+        elif order.verb == "deploy":
+            writer.update(order, state="failed", text="the machine came back without its boot ticket")
+        else:
+            writer.update(order, state="void", text="the machine booted anew")
+    lease = writer.one(Lease, held_resource=resource.id)
+    appliance = writer.get(Appliance, lease.appliance_id) if lease else None
+    if appliance is None or not meant_to_run(lease, appliance) or appliance.phase is not AppliancePhase.RUNNING:
+        return
+    if not ticket:
+        text = f"{resource.name} came back without its boot ticket: {appliance.name} is not started on it again"
+        writer.event(text, severity=Severity.ERROR, source=SOURCE, about=resource)
+    elif not deploying:
+        writer.insert(MachineOrder(resource_id=resource.id, verb="deploy", boot_id=boot_id))
+        text = f"{resource.name} restarted and is deployed with {appliance.name} again"
+        writer.event(text, severity=Severity.WARNING, source=SOURCE, about=resource)
+
+
+def deployed(writer: Writer, resource: Resource, image: str) -> None:
+    """The agent spoke from inside the image: the deploy order of this boot is done."""
+    order = deploy_pending(writer, resource)
+    if order is not None:
+        writer.update(order, state="done", progress=100, text=f"running {image}")
+
+
+def fail_open(writer: Writer, resource: Resource, text: str) -> None:
+    """Nothing that was ordered may go on."""
+    for order in writer.find(MachineOrder, resource_id=resource.id, state__in=OPEN):
+        writer.update(order, state="failed" if order.verb == "deploy" else "void", text=text[:_TEXT])
+
+
+def _own(writer: Writer, session: Session, order_id: int) -> MachineOrder | None:
+    """The order, if it is this machine's and still open; machines repeat themselves after a reconnect."""
+    found = writer.find(MachineOrder, id=order_id, resource_id=session.resource_id, state__in=OPEN, limit=1)
+    return next((order for order in found if order.boot_id in ("", session.boot_id)), None)
+
+
+def acknowledged(writer: Writer, session: Session, message: Ack) -> None:
+    """The machine has taken an order."""
+    order = _own(writer, session, message.order_id)
+    if order is not None and order.state == "open":
+        writer.update(order, state="acknowledged")
+
+
+def progressed(writer: Writer, session: Session, message: OrderProgress) -> None:
+    """The machine says how far it is."""
+    order = _own(writer, session, message.order_id)
+    if order is not None and (order.progress, order.text) != (message.percent, message.text):
+        writer.update(order, state="acknowledged", progress=message.percent, text=message.text[:_TEXT])
+
+
+def done(writer: Writer, session: Session, message: Done) -> None:
+    """The machine has finished an order; a failed one is an event with the machine's words."""
+    order = _own(writer, session, message.order_id)
+    if order is None:
+        return
+    resource = writer.get(Resource, session.resource_id)
+    text = message.text[:_TEXT]
+    if message.status != 0:
+        writer.update(order, state="failed", text=text)
+        words = f"{resource.name} could not {order.verb}: {text or f'status {message.status}'}"
+        writer.event(words, severity=Severity.ERROR, source=SOURCE, about=resource, order_id=order.id)
+        if order.verb == "deploy" and resource.phase is Phase.DEPLOYING and session.stage is Stage.INITRAMFS:
+            states.apply(writer, resource, "phase", "deploy-failed")
+        return
+    writer.update(order, state="done", progress=100, text=text)
+    if order.verb == "idle" and session.stage is Stage.INITRAMFS and resource.phase is Phase.RETURNING:
+        states.apply(writer, resource, "phase", "registered-initramfs")
+    elif order.verb == "poweroff":
+        states.apply(writer, resource, "phase", "powered-off")
+
+
+def logged(writer: Writer, session: Session, message: Log) -> None:
+    """The machine wants something remembered."""
+    resource = writer.get(Resource, session.resource_id)
+    writer.event(f"{resource.name}: {message.text}", severity=message.severity, source="machine", about=resource)

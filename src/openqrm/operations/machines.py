@@ -1,0 +1,195 @@
+"""Registration: a machine appears, reports what it is, and is believed as far as what it shows goes.
+
+One short transaction with a constant number of queries (and one per network card that is new or changed).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from openqrm.domain.errors import ConflictError
+from openqrm.domain.event import Severity
+from openqrm.domain.lease import Lease
+from openqrm.domain.machine import Stage, TokenPurpose
+from openqrm.domain.resource import Desired, Health, Phase, Power, Resource
+from openqrm.domain.storage import Image
+from openqrm.operations import addresses, machine_nics, machine_orders, machine_tokens, states
+from openqrm.operations.machine_tokens import TicketVerdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from openqrm.operations.addresses import Place
+    from openqrm.operations.machine_report import Report
+    from openqrm.plugin_api.records import Writer
+
+SOURCE = "machines"
+_UNSETTLED = frozenset({Phase.NEW, Phase.BOOTING, Phase.OFF, Phase.UNKNOWN})
+"""Phases that cannot be true of a machine that speaks from its initramfs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The machine is taken in. `new`: it was never seen before. `place` is None when no network has room for it."""
+
+    resource: Resource
+    token: str
+    place: Place | None
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The machine is turned away; what the refusal changed and logged stays."""
+
+    status: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contested:
+    """A machine of this MAC is still connected: it must be heard again, or be silent, before anything is decided."""
+
+    resource_id: int
+
+
+Result = Registered | Refused | Contested
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the adapter knows. `connected`: whether a machine of this resource id is heard on an open stream now.
+    `source`: the address the request came from."""
+
+    connected: Callable[[int], bool]
+    source: str = ""
+
+
+def register(writer: Writer, report: Report, around: Circumstances) -> Result:
+    """Take a machine in, or say why not. ConflictError only for a bug or a race; the caller may repeat it."""
+    resource = writer.one(Resource, mac=report.mac)
+    if resource is not None and resource.manual:
+        return _refused(writer, resource, "this MAC address belongs to a resource made by hand, a closed box")
+    if report.stage is Stage.IMAGE:
+        return _from_image(writer, resource, report)
+    if resource is None:
+        return _taken_in(writer, _new(writer, report), report, around, new=True)
+    return _from_initramfs(writer, resource, report, around)
+
+
+def _new(writer: Writer, report: Report) -> Resource:
+    name = f"node-{report.mac.replace(':', '')}"
+    resource = writer.insert(Resource(name=name, mac=report.mac, desired=Desired.IDLE))
+    writer.event(f"a new machine was found: {name}", severity=Severity.NOTICE, source=SOURCE, about=resource)
+    return resource
+
+
+def _from_initramfs(writer: Writer, resource: Resource, report: Report, around: Circumstances) -> Result:
+    verdict = machine_tokens.redeem(writer, resource, report.ticket, report.boot_id)
+    if verdict is TicketVerdict.REDEEMED_BEFORE:
+        return _impostor(writer, resource)
+    trusted = verdict is TicketVerdict.VALID or machine_tokens.admits(
+        writer, resource.id, report.token, stage=Stage.INITRAMFS, boot_id=report.boot_id, generation=0
+    )
+    if not trusted and around.connected(resource.id):
+        return Contested(resource.id)
+    rebooted = resource.boot_id != report.boot_id
+    if not trusted and not rebooted and resource.phase in (Phase.DEPLOYING, Phase.ACTIVE, Phase.RETURNING):
+        return Refused(401, "this boot is known and in use: its token or ticket is needed to register again")
+    if verdict is TicketVerdict.STALE:
+        text = f"{resource.name} showed a boot ticket that is unknown or too old; it has idle rights only"
+        writer.event(text, severity=Severity.WARNING, source=SOURCE, about=resource)
+    if rebooted:
+        machine_orders.boot_changed(writer, resource, report.boot_id, ticket=verdict is TicketVerdict.VALID)
+        machine_tokens.revoke(writer, resource.id, TokenPurpose.ADMISSION)
+    return _taken_in(writer, resource, report, around, new=False)
+
+
+def _taken_in(writer: Writer, resource: Resource, report: Report, around: Circumstances, *, new: bool) -> Registered:
+    rebooted = resource.boot_id != report.boot_id
+    if rebooted or resource.phase in _UNSETTLED:
+        resource = states.apply(writer, resource, "phase", "registered-initramfs")
+    place = addresses.keep_or_allocate(writer, resource, around.source)
+    fields = report.fields() | {"power": Power.ON, "health": Health.OK}
+    if place is not None:
+        fields["address"] = place.address
+    if resource.desired in (Desired.NONE, Desired.OFF):
+        fields["desired"] = Desired.IDLE
+    resource = writer.update(resource, **fields)
+    boot_nic = machine_nics.sync(writer, resource, report)
+    if place is not None and boot_nic is not None:
+        addresses.attach(writer, place, boot_nic)
+    if rebooted and not new:
+        resource = _resume_deployment(writer, resource)
+        text = f"{resource.name} booted into its initramfs"
+        writer.event(text, severity=Severity.INFO, source=SOURCE, about=resource)
+    token = machine_tokens.issue(
+        writer, resource.id, TokenPurpose.SESSION, Stage.INITRAMFS, report.boot_id, generation=0
+    )
+    return Registered(resource, token, place, new)
+
+
+def _resume_deployment(writer: Writer, resource: Resource) -> Resource:
+    """A boot that was handed its deploy order (by ticket) is deploying, not free."""
+    if machine_orders.deploy_pending(writer, resource) is None:
+        return resource
+    return states.apply(writer, resource, "phase", "deploy")
+
+
+def _from_image(writer: Writer, resource: Resource | None, report: Report) -> Result:
+    if resource is None or not machine_tokens.admits(
+        writer, resource.id, report.token, stage=Stage.IMAGE, boot_id=report.boot_id, generation=report.generation
+    ):
+        return Refused(401, "this token does not admit this boot of this machine at this generation")
+    lease = writer.one(Lease, held_resource=resource.id)
+    if lease is None or lease.generation != report.generation:
+        return _refused(writer, resource, f"generation {report.generation} of its image is no longer held")
+    if resource.boot_id != report.boot_id:
+        return Refused(401, "the machine has booted anew since this image was started")
+    try:
+        resource = states.apply(writer, resource, "phase", "registered-image")
+    except ConflictError as error:
+        return _refused(writer, resource, error.detail)
+    image = writer.get(Image, lease.image_id)
+    if image.fresh:
+        writer.update(image, fresh=False)
+    resource = writer.update(resource, **report.fields(), power=Power.ON, health=Health.OK)
+    machine_nics.sync(writer, resource, report)
+    machine_orders.deployed(writer, resource, image.name)
+    text = f"{resource.name} runs image {image.name}"
+    writer.event(text, severity=Severity.INFO, source=SOURCE, about=resource)
+    token = machine_tokens.issue(
+        writer, resource.id, TokenPurpose.SESSION, Stage.IMAGE, report.boot_id, report.generation
+    )
+    return Registered(resource, token, addresses.place_of(writer, resource), new=False)
+
+
+def _refused(writer: Writer, resource: Resource, text: str) -> Refused:
+    writer.event(f"{resource.name} was refused: {text}", severity=Severity.ERROR, source=SOURCE, about=resource)
+    return Refused(409, text)
+
+
+def _impostor(writer: Writer, resource: Resource) -> Refused:
+    """Nobody can tell which of the two is the machine: neither may go on."""
+    text = "a boot ticket of this machine was redeemed twice; its deployment is stopped"
+    machine_orders.fail_open(writer, resource, text)
+    machine_tokens.revoke(writer, resource.id)
+    return _refused(writer, resource, text)
+
+
+def second_machine(writer: Writer, resource_id: int) -> Refused:
+    """The other boot was heard again while this one wanted to register: two machines with one MAC."""
+    resource = writer.get(Resource, resource_id)
+    return _refused(writer, resource, f"another live machine has the MAC address {resource.mac}")
+
+
+def script_asked(writer: Writer, resource: Resource, *, connected: bool) -> bool:
+    """The firmware asked for the boot script. Anybody can ask, so this moves only a machine that is not heard.
+
+    One that an operation deploys or sends back stays as it is: its deadline belongs to that operation.
+    """
+    if resource.manual or connected or resource.phase in (Phase.BOOTING, Phase.DEPLOYING, Phase.RETURNING):
+        return False
+    states.apply(writer, resource, "phase", "script-asked")
+    return True
