@@ -1,0 +1,1 @@
+"""DHCP for the networks of the datacentre, by Kea."""

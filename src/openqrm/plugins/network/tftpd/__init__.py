@@ -1,0 +1,1 @@
+"""Boot loaders over TFTP, for firmware that cannot do better."""
