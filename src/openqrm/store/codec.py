@@ -7,6 +7,7 @@ command's output must never stop the journal, and refused in text fields, becaus
 from __future__ import annotations
 
 import json
+import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -134,6 +135,8 @@ def decode(record: type[R], values: dict[str, Any]) -> R:
 def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {_clean(str(name)): _clean(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -142,19 +145,20 @@ def _clean(value: Any) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """JSON-ready data that every database can keep. InvalidError when it is not data at all."""
+    """JSON-ready data that every database can keep, independent of what was given. InvalidError when it is no data."""
     try:
-        plain = to_jsonable_python(value, inf_nan_mode="null")
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
-        text.encode()
-    except UnicodeEncodeError:
-        return _clean(value)
-    except ValueError as error:
-        try:  # pydantic refuses lone surrogates with a ValueError of its own
-            return json.loads(json.dumps(_clean(value), allow_nan=False))
-        except (TypeError, ValueError):
-            raise InvalidError(f"not data that can be stored as JSON: {error}") from error
-    return _clean(plain) if "\\u0000" in text else json.loads(text)
+        try:
+            plain = to_jsonable_python(value)
+        except ValueError:  # a lone surrogate, or no data at all
+            plain = to_jsonable_python(_clean(value))
+        try:
+            text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+            text.encode()
+        except ValueError:  # NaN, or a lone surrogate
+            return _clean(plain)
+        return _clean(plain) if "\\u0000" in text else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidError(f"not data that can be stored as JSON: {error}") from error
 
 
 def encode_value(shape: Shape, value: Any) -> Any:
