@@ -1,13 +1,12 @@
 """`openqrm image build`: a small server image from Debian packages, for the lab, tests and first steps.
 
-It has Debian's package tools, an SSH server, a web page on port 80 that tells host name, identity and boots, and the modules of
-one kernel. Its process 1 is a small script, so that it is up in seconds even under emulation.
+It has Debian's package tools, an SSH server, a web page on port 80 that tells host name, identity and boots,
+and the modules of one kernel. Its process 1 is a small script, so that it is up in seconds even under emulation.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
 import io
 import os
@@ -21,26 +20,43 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openqrm.admin.lab import kernel as lab_kernel
 from openqrm.admin.lab.errors import LabError, RequirementError
+from openqrm.admin.lab.kernel import KernelRoot, lab_kernel
 from openqrm.admin.lab.state import cache_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUITE = "bookworm"
-PACKAGES = ("busybox-static", "kmod", "openssh-server")
-EXCLUDED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*",
-            "/var/cache/debconf/*-old")
+PACKAGES = ("busybox-static", "iproute2", "kmod", "mount", "openssh-server")
+EXCLUDED = (
+    "/usr/share/doc/*",
+    "/usr/share/man/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/lintian/*",
+    "/var/cache/debconf/*-old",
+)
 STAMP = ".openqrm-stamp"
 """Below lib/modules/VERSION, holds VERSION: the initramfs need not copy these modules."""
-FILES = {"init": ("usr/sbin/init", 0o755), "shutdown": ("etc/openqrm/shutdown", 0o755),
-         "count": ("srv/www/cgi-bin/count", 0o755), "sshd_config": ("etc/ssh/sshd_config", 0o644)}
+FILES = {
+    "init": ("usr/sbin/init", 0o755),
+    "shutdown": ("etc/openqrm/shutdown", 0o755),
+    "count": ("srv/www/cgi-bin/count", 0o755),
+    "sshd_config": ("etc/ssh/sshd_config", 0o644),
+}
 """Our own files in the image: name in openqrm/node/image, path, mode."""
 DIRECTORIES = ("etc/openqrm", "etc/openqrm/boot.d", "srv/www", "srv/www/cgi-bin", "var/lib/openqrm-image")
 LINKS = {f"usr/sbin/{name}": "/bin/busybox" for name in ("reboot", "poweroff", "halt")}
-REMOVED = ("etc/ssh/ssh_host_", "etc/machine-id", "etc/hostname", "var/log/apt", "var/log/dpkg.log", "var/log/bootstrap.log",
-           "dev/")
+REMOVED = (
+    "etc/ssh/ssh_host_",
+    "etc/machine-id",
+    "etc/hostname",
+    "var/log/apt",
+    "var/log/dpkg.log",
+    "var/log/bootstrap.log",
+    "dev/",
+)
 """Members of the Debian tree that are not taken over: what must be unique, logs, device nodes."""
 
 
@@ -50,12 +66,23 @@ class ImageSpec:
 
     suite: str = SUITE
     packages: tuple[str, ...] = PACKAGES
-    kernel: lab_kernel.KernelRoot | None = None
+    kernel: KernelRoot | None = None
 
     def base_key(self) -> str:
         """Names the cached Debian tree: same key, same recipe."""
         text = repr((self.suite, self.packages, EXCLUDED))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def content_key(self) -> str:
+        """Names a finished image apart from its kernel: same key, same recipe and same files of ours."""
+        digest = hashlib.sha256(self.base_key().encode())
+        for name, path in sorted(FILES.items()):
+            digest.update(repr(path).encode() + _source(name))
+        return digest.hexdigest()[:16]
+
+
+def _source(name: str) -> bytes:
+    return resources.files("openqrm").joinpath("node", "image", name).read_bytes()
 
 
 def base(spec: ImageSpec, cache: Path, *, refresh: bool = False) -> Path:
@@ -64,12 +91,18 @@ def base(spec: ImageSpec, cache: Path, *, refresh: bool = False) -> Path:
     if path.exists() and not refresh:
         return path
     if shutil.which("mmdebstrap") is None:
-        raise RequirementError("mmdebstrap is missing; install with: apt-get install -y --no-install-recommends mmdebstrap")
+        raise RequirementError("mmdebstrap is missing; install with: apt-get install -y mmdebstrap")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=path.parent) as work:
         new = Path(work) / "base.tar"
-        argv = ["mmdebstrap", "--variant=apt", f"--include={','.join(spec.packages)}",
-                *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED), spec.suite, str(new)]
+        argv = [
+            "mmdebstrap",
+            "--variant=apt",
+            f"--include={','.join(spec.packages)}",
+            *(f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED),
+            spec.suite,
+            str(new),
+        ]
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LabError(f"mmdebstrap failed ({done.returncode}):\n{done.stderr[-2000:]}")
@@ -80,9 +113,8 @@ def base(spec: ImageSpec, cache: Path, *, refresh: bool = False) -> Path:
 def own_members(spec: ImageSpec) -> list[tuple[tarfile.TarInfo, bytes]]:
     """What we add to the Debian tree: our files, links, and the kernel's modules with their stamp."""
     members = [(_info(name, tarfile.DIRTYPE, 0o755), b"") for name in DIRECTORIES]
-    source = resources.files("openqrm").joinpath("node", "image")
     for name, (path, mode) in FILES.items():
-        members.append((_info(path, tarfile.REGTYPE, mode), source.joinpath(name).read_bytes()))
+        members.append((_info(path, tarfile.REGTYPE, mode), _source(name)))
     for path, target in LINKS.items():
         link = _info(path, tarfile.SYMTYPE, 0o777)
         link.linkname = target
@@ -92,7 +124,7 @@ def own_members(spec: ImageSpec) -> list[tuple[tarfile.TarInfo, bytes]]:
     return members
 
 
-def _module_members(kernel: lab_kernel.KernelRoot) -> list[tuple[tarfile.TarInfo, bytes]]:
+def _module_members(kernel: KernelRoot) -> list[tuple[tarfile.TarInfo, bytes]]:
     top = f"usr/lib/modules/{kernel.version}"  # lib is a link to usr/lib
     members = [(_info(name, tarfile.DIRTYPE, 0o755), b"") for name in ("usr/lib/modules", top)]
     for path in sorted(kernel.modules.rglob("*")):
@@ -117,12 +149,10 @@ def write(spec: ImageSpec, tree: Path, target: Path) -> None:
     """Write the image as one tarball, whole or not at all; gzip if the name says so."""
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f".{target.name}.{os.getpid()}")
-    opener = gzip.open(new, "wb", compresslevel=6) if target.suffix in {".gz", ".tgz"} else new.open("wb")
     ours = own_members(spec)
     replaced = {info.name for info, _ in ours if info.type != tarfile.DIRTYPE}
     try:
-        with opener as output, tarfile.open(tree) as old, \
-                tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        with tarfile.open(tree) as old, _create(new, compressed=target.suffix in {".gz", ".tgz"}) as archive:
             for member in old:
                 if member.name in replaced or member.name.removeprefix("./").startswith(REMOVED):
                     continue
@@ -133,6 +163,12 @@ def write(spec: ImageSpec, tree: Path, target: Path) -> None:
         new.rename(target)
     finally:
         new.unlink(missing_ok=True)
+
+
+def _create(path: Path, *, compressed: bool) -> tarfile.TarFile:
+    if compressed:
+        return tarfile.open(path, "w:gz", compresslevel=6, format=tarfile.PAX_FORMAT)
+    return tarfile.open(path, "w", format=tarfile.PAX_FORMAT)
 
 
 def build(spec: ImageSpec, out: Path, *, cache: Path | None = None, refresh: bool = False) -> None:
@@ -147,16 +183,38 @@ def build(spec: ImageSpec, out: Path, *, cache: Path | None = None, refresh: boo
     if out.exists() and any(out.iterdir()):
         raise LabError(f"{out} is not empty")
     if os.geteuid() != 0:
-        raise RequirementError("an image in a directory has files of several owners: run this as root, "
-                               "or write a tarball (--out image.tar)")
+        raise RequirementError(
+            "an image in a directory has files of several owners: run this as root, "
+            "or write a tarball (--out image.tar)"
+        )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="openqrm-image-") as work:
         archive = Path(work) / "image.tar"
         write(spec, tree, archive)
-        done = subprocess.run(["tar", "-C", str(out), "--numeric-owner", "-xpf", str(archive)], stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["tar", "-C", str(out), "--numeric-owner", "-xpf", str(archive)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if done.returncode:
             raise LabError(f"unpacking into {out} failed: {done.stderr.strip()}")
+
+
+def build_small(root: Path, version: str, *, cache: Path | None = None) -> Path:
+    """The image with the modules of kernel `version` below `root`, as a tarball that is built once.
+
+    Raises RequirementError when something is missing, LabError when it fails.
+    """
+    spec = ImageSpec(kernel=KernelRoot(root, version))
+    base_directory = (cache or cache_directory()) / "image"
+    path = base_directory / f"small-{version}-{spec.content_key()}.tar"
+    if not path.exists():
+        for outdated in base_directory.glob("small-*.tar"):
+            outdated.unlink(missing_ok=True)
+        build(spec, path, cache=cache)
+    return path
 
 
 def parser() -> argparse.ArgumentParser:
@@ -164,9 +222,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="openqrm image", description=__doc__.splitlines()[0])
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     make = verbs.add_parser("build", help="build the small server image")
-    make.add_argument("--out", type=Path, required=True, metavar="DIR|FILE.tar[.gz]", help="an empty directory or a tarball")
-    make.add_argument("--kernel-root", type=Path, metavar="ROOT",
-                      help="take modules from ROOT/lib/modules (default: the lab's kernel)")
+    make.add_argument("--out", type=Path, required=True, metavar="DIR|FILE.tar[.gz]", help="where to")
+    make.add_argument(
+        "--kernel-root",
+        type=Path,
+        metavar="ROOT",
+        help="take modules from ROOT/lib/modules (default: the lab's kernel)",
+    )
     make.add_argument("--kernel-version", metavar="VERSION", help="which modules; needed with --kernel-root")
     make.add_argument("--no-modules", action="store_true", help="without kernel modules")
     make.add_argument("--suite", default=SUITE, help=f"Debian release (default: {SUITE})")
@@ -180,14 +242,15 @@ def _spec(arguments: argparse.Namespace) -> ImageSpec:
     if arguments.no_modules:
         return ImageSpec(arguments.suite, packages)
     if arguments.kernel_root is None:
-        kernel = lab_kernel.fetch()
+        kernel = lab_kernel()
         if arguments.kernel_version not in {None, kernel.version}:
-            raise LabError(f"the lab's kernel is {kernel.version}; name the root of {arguments.kernel_version} "
-                           "with --kernel-root")
+            raise LabError(
+                f"the lab's kernel is {kernel.version}; name the root of {arguments.kernel_version} with --kernel-root"
+            )
     elif arguments.kernel_version is None:
         raise LabError("--kernel-root needs --kernel-version")
     else:
-        kernel = lab_kernel.KernelRoot(arguments.kernel_root, arguments.kernel_version)
+        kernel = KernelRoot(arguments.kernel_root, arguments.kernel_version)
     if not kernel.modules.is_dir():
         raise LabError(f"{kernel.modules} does not exist")
     return ImageSpec(arguments.suite, packages, kernel)

@@ -1,7 +1,7 @@
 """KVM or emulation: never trusted from the device alone, always from a probe boot.
 
-Inside a cloud /dev/kvm often opens while a guest hangs in its first instructions, or later in the kernel. So a boot sector is
-run, and where a Linux kernel is at hand, that too.
+Inside a cloud /dev/kvm often opens while a guest hangs in its first instructions, or later in the kernel. So a
+boot sector is run, and where a Linux kernel is at hand, that too.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import json
 import os
 import subprocess
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .machine import QEMU, accelerator_arguments
 from .state import cache_directory, current_boot_id
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .state import Accelerator
 
 PROBE_SECONDS = 5.0
@@ -29,13 +30,24 @@ KERNEL_SAYS = b"Kernel panic - not syncing"
 
 def boot_sector() -> bytes:
     """A boot sector: count to 2^24 in real mode, then `mov al, 0x2A; out 0xF4, al; hlt`."""
-    code = bytes([
-        0x66, 0xB9, 0x00, 0x00, 0x00, 0x01,  # mov ecx, 0x1000000
-        0x67, 0xE2, 0xFD,                    # loop (ecx) to itself
-        0xB0, 0x2A,                          # mov al, 0x2A
-        0xE6, 0xF4,                          # out 0xF4, al
-        0xF4,                                # hlt
-    ])
+    code = bytes(
+        [
+            0x66,
+            0xB9,
+            0x00,
+            0x00,
+            0x00,
+            0x01,  # mov ecx, 0x1000000
+            0x67,
+            0xE2,
+            0xFD,  # loop (ecx) to itself
+            0xB0,
+            0x2A,  # mov al, 0x2A
+            0xE6,
+            0xF4,  # out 0xF4, al
+            0xF4,  # hlt
+        ]
+    )
     return code.ljust(510, b"\0") + b"\x55\xaa"
 
 
@@ -68,8 +80,20 @@ def works(kernel: Path | None, accelerator: Accelerator = "kvm") -> bool:
 
 
 def _base(accelerator: Accelerator) -> list[str]:
-    return [QEMU, "-machine", "q35", *accelerator_arguments(accelerator), "-m", "256", "-nodefaults",
-            "-display", "none", "-vga", "none", "-no-reboot"]
+    return [
+        QEMU,
+        "-machine",
+        "q35",
+        *accelerator_arguments(accelerator),
+        "-m",
+        "256",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-vga",
+        "none",
+        "-no-reboot",
+    ]
 
 
 def _boot_sector_runs(accelerator: Accelerator) -> bool:
@@ -77,20 +101,28 @@ def _boot_sector_runs(accelerator: Accelerator) -> bool:
         disk.write(boot_sector())
         disk.truncate(1 << 20)  # SeaBIOS reads no disk of a single sector
         disk.flush()
-        argv = [*_base(accelerator), "-drive", f"file={disk.name},format=raw,if=ide,snapshot=on",
-                "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]
+        argv = [
+            *_base(accelerator),
+            "-drive",
+            f"file={disk.name},format=raw,if=ide,snapshot=on",
+            "-device",
+            "isa-debug-exit,iobase=0xf4,iosize=0x04",
+        ]
         try:
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False)
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE_SECONDS, check=False
+            )
         except (OSError, subprocess.TimeoutExpired):
             return False
         return done.returncode == DEBUG_EXIT_STATUS
 
 
 def _kernel_runs(kernel: Path, accelerator: Accelerator) -> bool:
-    argv = [*_base(accelerator), "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1 quiet",
-            "-serial", "stdio"]
+    argv = [*_base(accelerator), "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1 quiet", "-serial", "stdio"]
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=KERNEL_PROBE_SECONDS, check=False)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=KERNEL_PROBE_SECONDS, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return KERNEL_SAYS in done.stdout

@@ -27,10 +27,17 @@ def parser() -> argparse.ArgumentParser:
     """The command line of `openqrm lab`."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--name", default="lab", help="name of the lab (default: lab)")
-    common.add_argument("--dir", type=Path, metavar="DIR",
-                        help="state directory (default: $OPENQRM_LAB_DIR or /var/lib/openqrm-lab/NAME)")
-    top = argparse.ArgumentParser(prog="openqrm lab", description="A virtual datacentre on this machine: nodes that "
-                                  "boot from the network, a storage host and the controller, all in a network of their own.")
+    common.add_argument(
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help="state directory (default: $OPENQRM_LAB_DIR or /var/lib/openqrm-lab/NAME)",
+    )
+    top = argparse.ArgumentParser(
+        prog="openqrm lab",
+        description="A virtual datacentre on this machine: nodes that "
+        "boot from the network, a storage host and the controller, in a network of their own.",
+    )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_up(verbs.add_parser("up", parents=[common], help="bring it up; the nodes stay off"))
     status = verbs.add_parser("status", parents=[common], help="what runs")
@@ -41,8 +48,11 @@ def parser() -> argparse.ArgumentParser:
     console.add_argument("--no-follow", action="store_true", help="print what there is and end")
     power = verbs.add_parser("power", parents=[common], help="switch a node or the storage host")
     power.add_argument("node", help="node1, node2, … or storage")
-    power.add_argument("action", choices=["on", "off", "reset", "shutdown"],
-                       help="off pulls the plug, shutdown presses the power button")
+    power.add_argument(
+        "action",
+        choices=["on", "off", "reset", "shutdown"],
+        help="off pulls the plug, shutdown presses the power button",
+    )
     execute = verbs.add_parser("exec", parents=[common], help="run a command in the lab's network")
     execute.add_argument("--storage", action="store_true", help="run it on the storage host")
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -60,18 +70,30 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--key", type=Path, metavar="FILE", help="a further public SSH key for the storage host")
     up.add_argument("--database", default="", metavar="URL", help="the controller's database (default: SQLite)")
     up.add_argument("--no-controller", action="store_true", help="without a controller")
-    up.add_argument("--controller-command", default="", metavar="CMD",
-                    help="start this as the controller; {config}, {dir} and {socket} are replaced")
+    up.add_argument(
+        "--controller-command",
+        default="",
+        metavar="CMD",
+        help="start this as the controller; {config}, {dir} and {socket} are replaced",
+    )
     up.add_argument("--power-on", action="store_true", help="switch the nodes on")
 
 
 def _up(arguments: argparse.Namespace, directory: Path) -> int:
     key = arguments.key.read_text(encoding="utf-8") if arguments.key else ""
     spec = state.LabSpec(
-        name=arguments.name, nodes=arguments.nodes, firmware=arguments.firmware, memory_mb=arguments.memory,
-        disk_mb=arguments.disk, second_nic=arguments.second_nic, api_port=arguments.port,
-        with_controller=not arguments.no_controller, database_url=arguments.database, installation_key=key,
-        controller_command=tuple(arguments.controller_command.split()))
+        name=arguments.name,
+        nodes=arguments.nodes,
+        firmware=arguments.firmware,
+        memory_mb=arguments.memory,
+        disk_mb=arguments.disk,
+        second_nic=arguments.second_nic,
+        api_port=arguments.port,
+        with_controller=not arguments.no_controller,
+        database_url=arguments.database,
+        installation_key=key,
+        controller_command=tuple(arguments.controller_command.split()),
+    )
     started = time.monotonic()
     lab = Lab.up(spec, directory, power_on=arguments.power_on)
     _print_status(lab.status())
@@ -81,8 +103,10 @@ def _up(arguments: argparse.Namespace, directory: Path) -> int:
 
 def _print_status(status: LabStatus) -> None:
     print(f"lab {status.name} ({status.firmware}, {status.accelerator}) in {status.directory}")
-    print(f"  network namespace {status.namespace}, controller {network.CONTROLLER_ADDRESS}, "
-          f"storage {network.STORAGE_ADDRESS}")
+    print(
+        f"  network namespace {status.namespace}, controller {network.CONTROLLER_ADDRESS}, "
+        f"storage {network.STORAGE_ADDRESS}"
+    )
     if status.url:
         print(f"  API {status.url}")
     for name, runs in status.services.items():

@@ -54,7 +54,7 @@ class Controller:
 
     @property
     def installation_key(self) -> Path:
-        """The installation's private SSH key; the public one beside it ends in .pub. The controller uses it as it is."""
+        """The installation's private SSH key; the public one beside it ends in .pub."""
         return self.home / "keys" / "installation"
 
     def prepare(self) -> str:
@@ -62,11 +62,28 @@ class Controller:
         self.installation_key.parent.mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
         if not self.installation_key.exists():
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"openqrm {self.spec.name}", "-f",
-                 str(self.installation_key)])
+            run(
+                [
+                    "ssh-keygen",
+                    "-q",
+                    "-t",
+                    "ed25519",
+                    "-N",
+                    "",
+                    "-C",
+                    f"openqrm {self.spec.name}",
+                    "-f",
+                    str(self.installation_key),
+                ]
+            )
         if not self.configuration.exists():
-            settings = {"state_dir": str(self.home), "address": network.CONTROLLER_ADDRESS, "socket": str(self.socket),
-                        "names": ["localhost", "127.0.0.1"], "database_url": self.spec.database_url}
+            settings = {
+                "state_dir": str(self.home),
+                "address": network.CONTROLLER_ADDRESS,
+                "socket": str(self.socket),
+                "names": ["localhost", "127.0.0.1"],
+                "database_url": self.spec.database_url,
+            }
             text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
             self.configuration.write_text(text, encoding="utf-8")
         return self.installation_key.with_name("installation.pub").read_text(encoding="ascii")
@@ -80,8 +97,12 @@ class Controller:
             for name, value in words.items():
                 word = word.replace(name, value)  # noqa: PLW2901 - each placeholder in turn
             command.append(word)
-        record = spawn(network.enter(network.lab_namespace(self.spec.name), *command), tag=self.directory, log=self.log,
-                       env=_environment())
+        record = spawn(
+            network.enter(network.lab_namespace(self.spec.name), *command),
+            tag=self.directory,
+            log=self.log,
+            env=_environment(),
+        )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if not record.alive() or time.monotonic() > deadline:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PowerVerb = Literal["on", "off", "reset", "shutdown"]
 RADVD, STORAGE, CONTROLLER, FORWARD = "radvd", "storage", "controller", "forward"
 NETNS_MARK = "netns-was-mounted"
+FAILED_MARK = "failed"
+"""In a directory that holds but the logs of an `up` that failed."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Lab:
     def up(cls, spec: LabSpec, directory: Path | None = None, *, power_on: bool = False) -> Lab:
         """Bring a lab up; the nodes stay off unless `power_on`.
 
-        Cleans what a killed lab of the same name left. Raises RequirementError when the machine lacks something, LabError
-        when the lab is up already or cannot start; nothing is left of it then.
+        Cleans what a killed lab of the same name left. Raises RequirementError when the machine lacks something,
+        LabError when the lab is up already or cannot start; nothing is left of it then.
         """
         requirements.check(spec.firmware)
         where = (directory or state.default_directory(spec.name)).resolve()
@@ -106,10 +108,19 @@ class Lab:
         network.create(spec)
         configuration = self.directory / "radvd.conf"
         configuration.write_text(network.RADVD_CONFIGURATION, encoding="ascii")
-        argv = ["radvd", "--nodaemon", "--logmethod", "stderr", "--config", str(configuration),
-                "--pidfile", str(self.directory / "radvd.pid")]
-        self._record(RADVD, spawn(network.enter(self.namespace, *argv), tag=self.directory,
-                                  log=self.directory / "radvd.log"))
+        argv = [
+            "radvd",
+            "--nodaemon",
+            "--logmethod",
+            "stderr",
+            "--config",
+            str(configuration),
+            "--pidfile",
+            str(self.directory / "radvd.pid"),
+        ]
+        self._record(
+            RADVD, spawn(network.enter(self.namespace, *argv), tag=self.directory, log=self.directory / "radvd.log")
+        )
         for node in self.nodes():
             node.prepare()
         own_key = self.controller.prepare()
@@ -230,10 +241,25 @@ class Lab:
         nodes = []
         for node in self.nodes():
             record = self.running(node.name)
-            nodes.append(NodeStatus(node.name, "on" if record else "off", tuple(node.macs()),
-                                    record.pid if record else 0, str(node.serial_log)))
-        return LabStatus(spec.name, str(self.directory), spec.firmware, self.state.accelerator, self.url, self.namespace,
-                         {name: self.running(name) is not None for name in services}, tuple(nodes))
+            nodes.append(
+                NodeStatus(
+                    node.name,
+                    "on" if record else "off",
+                    tuple(node.macs()),
+                    record.pid if record else 0,
+                    str(node.serial_log),
+                )
+            )
+        return LabStatus(
+            spec.name,
+            str(self.directory),
+            spec.firmware,
+            self.state.accelerator,
+            self.url,
+            self.namespace,
+            {name: self.running(name) is not None for name in services},
+            tuple(nodes),
+        )
 
     def down(self) -> None:
         """End the lab and remove all that it made. Raises LabError with what resists."""
@@ -267,11 +293,13 @@ def _known_name(directory: Path) -> str | None:
 def _refuse_foreign(directory: Path, name: str) -> None:
     owner = network.foreign_owner(name, directory)
     if owner is not None:
-        raise LabError(f"another lab named {name!r} runs with its state in {owner}; "
-                       f"use another --name, or end it with: openqrm lab down --dir {owner}")
-    if directory.exists() and any(directory.iterdir()) and not (directory / state.STATE_FILE).exists():
-        if not (directory / NETNS_MARK).exists() and not (directory / "failed").exists():
-            raise LabError(f"{directory} is not empty and holds no lab; use another --dir")
+        raise LabError(
+            f"another lab named {name!r} runs with its state in {owner}; "
+            f"use another --name, or end it with: openqrm lab down --dir {owner}"
+        )
+    marks = (state.STATE_FILE, NETNS_MARK, FAILED_MARK)
+    if directory.exists() and any(directory.iterdir()) and not any((directory / mark).exists() for mark in marks):
+        raise LabError(f"{directory} is not empty and holds no lab; use another --dir")
 
 
 def _refuse_or_clean(directory: Path, spec: LabSpec) -> None:
@@ -280,8 +308,10 @@ def _refuse_or_clean(directory: Path, spec: LabSpec) -> None:
         lab = Lab(directory, state.require(directory))
         services = lab.status().services
         if services[RADVD] and services.get(FORWARD, True):
-            raise LabError(f"the lab is up already in {directory}; look at it with `openqrm lab status`, "
-                           "or end it with `openqrm lab down`")
+            raise LabError(
+                f"the lab is up already in {directory}; look at it with `openqrm lab status`, "
+                "or end it with `openqrm lab down`"
+            )
     _refuse_foreign(directory, spec.name)
     _clean(directory, _known_name(directory) or spec.name)
     _clean(directory, spec.name)
@@ -322,8 +352,11 @@ def _release_mounts(directory: Path) -> None:
 
 def _keep_logs(directory: Path) -> dict[str, bytes]:
     """The logs of a start that failed: the message points to them."""
-    return {str(path.relative_to(directory)): path.read_bytes()[-65536:] for path in directory.rglob("*.log")
-            if path.is_file() and "root" not in path.relative_to(directory).parts}
+    return {
+        str(path.relative_to(directory)): path.read_bytes()[-65536:]
+        for path in directory.rglob("*.log")
+        if path.is_file() and "root" not in path.relative_to(directory).parts
+    }
 
 
 def _restore_logs(directory: Path, logs: dict[str, bytes]) -> None:
@@ -332,4 +365,4 @@ def _restore_logs(directory: Path, logs: dict[str, bytes]) -> None:
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-            (directory / "failed").touch()
+            (directory / FAILED_MARK).touch()

@@ -1,7 +1,7 @@
 """The lab's Linux kernel: Debian's linux-image-cloud-amd64, unpacked into a cache and not installed.
 
-The lab must not depend on the kernel that this machine happens to run. The result is a directory as `openqrm kernel add -l`
-wants it: boot/vmlinuz-VERSION and lib/modules/VERSION.
+The lab must not depend on the kernel that this machine happens to run. The result is a directory as
+`openqrm kernel add -l` wants it: boot/vmlinuz-VERSION and lib/modules/VERSION.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def cached(cache: Path | None = None) -> KernelRoot | None:
     return max(found, key=lambda kernel: (kernel.root / "complete").stat().st_mtime, default=None)
 
 
-def fetch(cache: Path | None = None, *, refresh: bool = False) -> KernelRoot:
+def lab_kernel(cache: Path | None = None, *, refresh: bool = False) -> KernelRoot:
     """The lab's kernel: from the cache, or with `refresh` (or an empty cache) the newest that apt knows.
 
     Raises RequirementError when apt, dpkg or depmod is missing or the package cannot be had, LabError when unpacking
@@ -104,8 +104,15 @@ def _unpack(package: str, kernel: KernelRoot) -> None:
 
 
 def _run(*argv: str, cwd: Path) -> str:
-    done = subprocess.run(argv, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                          env={**os.environ, "LC_ALL": "C"})
+    done = subprocess.run(
+        argv,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
+    )
     if done.returncode:
         raise LabError(f"`{' '.join(argv)}` failed ({done.returncode}): {done.stderr.strip()}")
     return done.stdout

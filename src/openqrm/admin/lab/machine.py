@@ -84,21 +84,50 @@ class Node:
     def arguments(self, accelerator: Accelerator) -> list[str]:
         """QEMU's command line."""
         return [
-            QEMU, "-name", self.name, "-machine", "q35,graphics=off", *accelerator_arguments(accelerator),
-            "-m", str(self.spec.memory_mb), "-nodefaults", "-display", "none", "-vga", "none",
-            *self._firmware(), *self._nics(), *self._disk(), "-device", "virtio-rng-pci",
-            "-chardev", f"socket,id=console,path={self.console_socket},server=on,wait=off,"
-                        f"logfile={self.serial_log},logappend=on",
-            "-serial", "chardev:console", "-qmp", f"unix:{self.qmp_socket},server=on,wait=off",
+            QEMU,
+            "-name",
+            self.name,
+            "-machine",
+            "q35,graphics=off",
+            *accelerator_arguments(accelerator),
+            "-m",
+            str(self.spec.memory_mb),
+            "-nodefaults",
+            "-display",
+            "none",
+            "-vga",
+            "none",
+            *self._firmware(),
+            *self._nics(),
+            *self._disk(),
+            "-device",
+            "virtio-rng-pci",
+            "-chardev",
+            ",".join(
+                (
+                    "socket,id=console,server=on,wait=off,logappend=on",
+                    f"path={self.console_socket}",
+                    f"logfile={self.serial_log}",
+                )
+            ),
+            "-serial",
+            "chardev:console",
+            "-qmp",
+            f"unix:{self.qmp_socket},server=on,wait=off",
         ]
 
     def _firmware(self) -> list[str]:
         if self.spec.firmware == "bios":
             return []
-        return ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
-                "-drive", f"if=pflash,format=raw,unit=1,file={self.home / 'vars.fd'}",
-                # Without this OVMF tries PXE over IPv6 for minutes whenever IPv4 gets no answer at once.
-                "-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"]
+        return [
+            "-drive",
+            f"if=pflash,format=raw,unit=0,readonly=on,file={OVMF_CODE}",
+            "-drive",
+            f"if=pflash,format=raw,unit=1,file={self.home / 'vars.fd'}",
+            # Without this OVMF tries PXE over IPv6 for minutes whenever IPv4 gets no answer at once.
+            "-fw_cfg",
+            "name=opt/org.tianocore/IPv6PXESupport,string=n",
+        ]
 
     def _nics(self) -> list[str]:
         arguments: list[str] = []
@@ -115,8 +144,12 @@ class Node:
     def _disk(self) -> list[str]:
         if not self.spec.disk_mb:
             return []
-        return ["-drive", f"if=none,id=d0,format=qcow2,cache=unsafe,file={self.home / 'disk.qcow2'}",
-                "-device", "virtio-blk-pci,drive=d0"]
+        return [
+            "-drive",
+            f"if=none,id=d0,format=qcow2,cache=unsafe,file={self.home / 'disk.qcow2'}",
+            "-device",
+            "virtio-blk-pci,drive=d0",
+        ]
 
     def power_on(self, accelerator: Accelerator) -> ProcessRecord:
         """Start the machine. Raises LabError with what QEMU said when it refuses."""

@@ -20,6 +20,8 @@ NETNS_DIRECTORY = Path("/run/netns")
 CONTROLLER_ADDRESS = "10.99.0.1"
 STORAGE_ADDRESS = "10.99.0.2"
 PREFIX_LENGTH = 24
+STORAGE_MAC = "52:54:00:99:fe:00"
+"""MAC of the storage host on the lab's network; on the storage network it ends in 01."""
 RADVD_CONFIGURATION = """\
 # iPXE waits 13 s for an answer to its router solicitation. It gets one that offers nothing.
 interface br0 {
@@ -57,6 +59,7 @@ def enter(namespace: str, *argv: str) -> list[str]:
 def plan(spec: LabSpec) -> list[str]:
     """Commands for ip(8) in batch mode, run in the lab's namespace."""
     lines = ["link set lo up"]
+    storage = storage_namespace(spec.name)
     bridges = 2 if spec.second_nic else 1
     for net in range(bridges):
         lines += [
@@ -65,7 +68,7 @@ def plan(spec: LabSpec) -> list[str]:
             f"link set br{net} address 52:54:00:99:ff:{net:02x}",
             f"addr add 10.99.{net}.1/{PREFIX_LENGTH} dev br{net}",
             f"link set br{net} up",
-            f"link add storage{net} type veth peer name eth{net} netns {storage_namespace(spec.name)}",
+            f"link add storage{net} type veth peer name eth{net} address {STORAGE_MAC[:-1]}{net} netns {storage}",
             f"link set storage{net} master br{net} up",
         ]
         for number in range(1, spec.nodes + 1):
@@ -142,5 +145,7 @@ def forget_netns_directory(was_mounted: bool) -> None:
 
 def netns_directory_mounted() -> bool:
     """Whether ip-netns(8) has made its mount."""
-    return any(line.split()[4] == str(NETNS_DIRECTORY)
-               for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines())
+    return any(
+        line.split()[4] == str(NETNS_DIRECTORY)
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    )

@@ -64,8 +64,14 @@ def spawn(argv: Sequence[str], *, tag: Path, log: Path, env: Mapping[str, str] |
     """
     environment = {**(os.environ if env is None else env), TAG: str(tag)}
     with log.open("ab") as output:
-        child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                                 start_new_session=True, env=environment)
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment,
+        )
     _children[child.pid] = child
     record = record_of(child.pid)
     if record is None:

@@ -65,7 +65,9 @@ class LabSpec:
     def __post_init__(self) -> None:
         """Raise LabError for what cannot work."""
         if not re.fullmatch(r"[a-z][a-z0-9-]{0,23}", self.name):
-            raise LabError(f"lab name {self.name!r}: use 1 to 24 lower-case letters, digits and hyphens, a letter first")
+            raise LabError(
+                f"lab name {self.name!r}: use up to 24 lower-case letters, digits and hyphens, a letter first"
+            )
         if not 0 <= self.nodes <= MAX_NODES:
             raise LabError(f"--nodes {self.nodes}: use 0 to {MAX_NODES}")
         if self.memory_mb < 256:
@@ -116,11 +118,18 @@ def load(directory: Path) -> LabState | None:
     try:
         spec = data["spec"]
         spec["controller_command"] = tuple(spec["controller_command"])
-        return LabState(LabSpec(**spec), data["boot_id"], data["accelerator"], data["api_port"], data["complete"],
-                        {name: ProcessRecord(**record) for name, record in data["processes"].items()})
+        return LabState(
+            LabSpec(**spec),
+            data["boot_id"],
+            data["accelerator"],
+            data["api_port"],
+            data["complete"],
+            {name: ProcessRecord(**record) for name, record in data["processes"].items()},
+        )
     except (KeyError, TypeError) as error:
-        raise LabError(f"{path} was written by another version ({error}); "
-                       f"end that lab with the version that started it") from error
+        raise LabError(
+            f"{path} was written by another version ({error}); end that lab with the version that started it"
+        ) from error
 
 
 def require(directory: Path) -> LabState:

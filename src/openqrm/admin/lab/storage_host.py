@@ -1,8 +1,8 @@
 """The lab's storage host: sshd and nfs-ganesha in namespaces and a root of their own, at 10.99.0.2.
 
-It behaves like a small machine of its own: /usr is this machine's, read-only; /etc, /var, /root and the pool /srv/openqrm are
-files of the lab; /run, /tmp, processes, host name and network are private. Its process 1 starts a service again when
-it ends.
+It behaves like a small machine of its own: /usr is this machine's, read-only; /etc, /var, /root and the pool
+/srv/openqrm are files of the lab; /run, /tmp, processes, host name and network are private. Its process
+1 starts a service again when it ends.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ NFSV4 {{
     Minor_Versions = 1, 2; Only_Numeric_Owners = true; Lease_Lifetime = 10; Grace_Period = 5;
     RecoveryBackend = fs; RecoveryRoot = /var/lib/nfs/ganesha;
 }}
+# A clone or a restore on this host changes files behind the server: with its caches, machines saw the old ones (stale
+# file handles) for up to 60 s.
+MDCACHE {{ Dir_Chunk = 0; }}
 # Exports deny what they do not name.
-EXPORT_DEFAULTS {{ Access_Type = NONE; Squash = No_Root_Squash; SecType = sys; }}
+EXPORT_DEFAULTS {{ Access_Type = NONE; Squash = No_Root_Squash; SecType = sys; Attr_Expiration_Time = 0; }}
 LOG {{ Default_Log_Level = EVENT; }}
 %dir {EXPORTS}
 """
@@ -70,7 +73,7 @@ MaxStartups 200
 Subsystem sftp internal-sftp
 SetEnv PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 """
-PASSWD = """\
+ACCOUNTS = """\
 root:x:0:0:root:/root:/bin/bash
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
 sshd:x:100:65534::/run/sshd:/usr/sbin/nologin
@@ -79,8 +82,21 @@ nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 """
 GROUP = "root:x:0:\ndaemon:x:1:\nmessagebus:x:101:\nnogroup:x:65534:\n"
 HOSTS = "127.0.0.1 localhost\n::1 localhost\n10.99.0.1 controller\n10.99.0.2 storage\n"
-COPIED = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "protocols", "services", "rpc", "netconfig",
-          "localtime", "mke2fs.conf", "lvm", "profile", "ssl/openssl.cnf")
+COPIED = (
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "alternatives",
+    "protocols",
+    "services",
+    "rpc",
+    "netconfig",
+    "localtime",
+    "mke2fs.conf",
+    "lvm",
+    "profile",
+    "ssl/openssl.cnf",
+)
 """Of this machine's /etc: what its programs in /usr need. Nothing secret."""
 
 
@@ -114,16 +130,32 @@ class StorageHost:
     def prepare(self, authorized_keys: str) -> str:
         """Make its files and return the pool's type (btrfs, xfs or directory). Raises LabError."""
         etc = self.root / "etc"
-        for directory in ("etc/ssh", "etc/dbus-1", "etc/openqrm-lab", "etc/ganesha/exports.d", "root/.ssh",
-                          "var/lib/openqrm", "var/lib/nfs/ganesha", "var/log", "var/tmp", "var/cache"):
+        for directory in (
+            "etc/ssh",
+            "etc/dbus-1",
+            "etc/openqrm-lab",
+            "etc/ganesha/exports.d",
+            "root/.ssh",
+            "var/lib/openqrm",
+            "var/lib/nfs/ganesha",
+            "var/log",
+            "var/tmp",
+            "var/cache",
+        ):
             (self.root / directory).mkdir(parents=True, exist_ok=True)
         (self.root / "root/.ssh").chmod(0o700)
         for name in COPIED:
             self._copy(Path("/etc") / name, etc / name)
         for name, text in {
-            "ganesha/ganesha.conf": GANESHA_CONFIGURATION, "ganesha/exports.d/00-none.conf": NO_EXPORT,
-            "dbus-1/system.conf": DBUS_CONFIGURATION, "ssh/sshd_config": SSHD_CONFIGURATION, "passwd": PASSWD,
-            "group": GROUP, "hosts": HOSTS, "hostname": "storage\n", "nsswitch.conf": "passwd: files\nhosts: files dns\n",
+            "ganesha/ganesha.conf": GANESHA_CONFIGURATION,
+            "ganesha/exports.d/00-none.conf": NO_EXPORT,
+            "dbus-1/system.conf": DBUS_CONFIGURATION,
+            "ssh/sshd_config": SSHD_CONFIGURATION,
+            "passwd": ACCOUNTS,
+            "group": GROUP,
+            "hosts": HOSTS,
+            "hostname": "storage\n",
+            "nsswitch.conf": "passwd: files\nhosts: files dns\n",
             "shadow": "root:*:19000:0:99999:7:::\n",
         }.items():
             (etc / name).write_text(text, encoding="utf-8")
@@ -135,7 +167,20 @@ class StorageHost:
         (self.root / "var/run").unlink(missing_ok=True)
         (self.root / "var/run").symlink_to("/run")
         if not self.host_key.exists():
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "storage", "-f", str(self.host_key.with_suffix(""))])
+            run(
+                [
+                    "ssh-keygen",
+                    "-q",
+                    "-t",
+                    "ed25519",
+                    "-N",
+                    "",
+                    "-C",
+                    "storage",
+                    "-f",
+                    str(self.host_key.with_suffix("")),
+                ]
+            )
         return self._make_pool()
 
     def authorize(self, keys: str) -> None:
@@ -157,7 +202,10 @@ class StorageHost:
         kind_file, file = self.home / "pool.type", self.home / "pool.img"
         if kind_file.exists():
             return kind_file.read_text(encoding="ascii").strip()
-        for kind, maker in (("btrfs", ["mkfs.btrfs", "-q", "-f"]), ("xfs", ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"])):
+        for kind, maker in (
+            ("btrfs", ["mkfs.btrfs", "-q", "-f"]),
+            ("xfs", ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"]),
+        ):
             if shutil.which(maker[0]) is None:
                 continue
             with file.open("wb") as handle:
@@ -175,8 +223,19 @@ class StorageHost:
         target = self.home / "probe"
         target.mkdir(exist_ok=True)
         try:
-            return _succeeds("unshare", "--mount", "--propagation", "private", "mount", "-o", "loop", "-t", kind,
-                             str(file), str(target))
+            return _succeeds(
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "mount",
+                "-o",
+                "loop",
+                "-t",
+                kind,
+                str(file),
+                str(target),
+            )
         finally:
             target.rmdir()
 
@@ -184,8 +243,20 @@ class StorageHost:
         """Start it and wait until SSH and NFS listen. Raises LabError with its log's end when they do not."""
         argv = network.enter(
             network.storage_namespace(self.spec.name),
-            "unshare", "--mount", "--pid", "--uts", "--ipc", "--propagation", "private", "--fork", "--kill-child=KILL",
-            "sh", str(SCRIPTS / "enter.sh"), str(self.home), pool)
+            "unshare",
+            "--mount",
+            "--pid",
+            "--uts",
+            "--ipc",
+            "--propagation",
+            "private",
+            "--fork",
+            "--kill-child=KILL",
+            "sh",
+            str(SCRIPTS / "enter.sh"),
+            str(self.home),
+            pool,
+        )
         record = spawn(argv, tag=self.directory, log=self.log)
         try:
             for port, what in ((22, "the storage host's SSH server"), (2049, "the storage host's NFS server")):
@@ -204,8 +275,19 @@ class StorageHost:
         inner = children_of(record.pid)
         if not inner:
             raise LabError("the storage host is off")
-        return ["nsenter", "--target", str(inner[0]), "--mount", "--net", "--pid", "--uts", "--ipc", "--root", "--wd",
-                *argv]
+        return [
+            "nsenter",
+            "--target",
+            str(inner[0]),
+            "--mount",
+            "--net",
+            "--pid",
+            "--uts",
+            "--ipc",
+            "--root",
+            "--wd",
+            *argv,
+        ]
 
 
 def _succeeds(*argv: str) -> bool:
