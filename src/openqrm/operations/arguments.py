@@ -74,7 +74,7 @@ def updating(
     for field in _inputs(record, without=without, immutable=False):
         info = record.model_fields[field]
         kept = [extra for extra in info.metadata if extra is not None]
-        fields[field] = (Annotated[(info.annotation, *kept)], Field(default_factory=_absent))  # type: ignore[index]  # a runtime tuple
+        fields[field] = (Annotated[(info.annotation, *kept)], Field(default_factory=_absent))
     model: type[Arguments] = create_model(
         name or f"{record.__name__}Update",
         __base__=Arguments,

@@ -54,7 +54,7 @@ def take_next(
         raise NoCapacityError(
             f"network {network.name} has no machine range",
             field="network_id",
-            remedy=f"openqrm network update {network.name} --machines FIRST-LAST",
+            remedy=f"openqrm network update {network.name} --machines-first FIRST --machines-last LAST",
         )
     first, last = int(IPv4Address(network.machines.first)), int(IPv4Address(network.machines.last))
     candidate = _after_latest(writer, network, first, last)

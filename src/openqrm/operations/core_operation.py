@@ -58,15 +58,8 @@ def rerun(writer: Writer, call: CoreCall) -> Operation:
 
 
 def _tell(writer: Writer, operation: Operation, decision: Decision) -> None:
-    for event in decision.events:
-        writer.event(
-            event.text,
-            severity=event.severity,
-            source="engine",
-            about=operation,
-            operation_id=operation.id,
-            **event.data,
-        )
+    for said in decision.raised:
+        writer.event(said.text, severity=said.severity, source="engine", about=operation, **dict(said.data))
 
 
 def _target(call: Call) -> Operation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.errors import ConflictError
 from openqrm.operations.audit import label
@@ -16,7 +16,8 @@ def refuse(reader: Reader, record: Record, *users: tuple[type[Record], str], rem
     """ConflictError naming the first holders; `users` are pairs of a record class and its field that points here."""
     holders: list[str] = []
     for kind, field in users:
-        holders += [f"{kind.entity.name} {label(found)}" for found in reader.find(kind, limit=3, **{field: record.id})]
+        condition: dict[str, Any] = {field: record.id}
+        holders += [f"{kind.entity.name} {label(found)}" for found in reader.find(kind, limit=3, **condition)]
     if holders:
         raise ConflictError(
             f"{record.entity.name} {label(record)} is used by {', '.join(holders[:5])}",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from openqrm.domain.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, UnsupportedError
 from openqrm.domain.model import Record, public
@@ -310,10 +311,16 @@ class Pipeline:
         if not operation.act:
             steps = self._services.dry_run(operation, prepared)
             return Outcome("planned", steps=[shown_body(step.model_dump(mode="json")) for step in steps])
-        record: Record | None = None
-        try:
-            with self.database.write() as writer:
-                record = load(operation.act)(writer, self._core(writer, prepared, []))
-                raise _RolledBackError
-        except _RolledBackError:
-            return Outcome("planned", record=record, steps=[])
+        return Outcome("planned", record=self._tried(operation, prepared), steps=[])
+
+    def _tried(self, operation: Operation, call: Call) -> Record | None:
+        """What `act` would make, in a transaction that is rolled back."""
+        found: list[Record | None] = []
+
+        def give_up(writer: Writer) -> NoReturn:
+            found.append(load(operation.act or "")(writer, self._core(writer, call, [])))
+            raise _RolledBackError
+
+        with suppress(_RolledBackError), self.database.write() as writer:
+            give_up(writer)
+        return found[0]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Self
 
 from openqrm.domain.entities import ENTITIES
 from openqrm.domain.errors import NotFoundError
-from openqrm.domain.model import Record
 from openqrm.plugin_api.loading import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from openqrm.domain.model import Record
     from openqrm.plugin_api.operation import Operation
     from openqrm.plugin_api.plugin import Plugin
 
