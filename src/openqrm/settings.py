@@ -55,11 +55,17 @@ class Settings(BaseSettings):
         """Kernels, initramfs and modules, as served to machines."""
         return self.state_dir / "boot"
 
+    @property
+    def shelf_dir(self) -> Path:
+        """Archives of images, from which volumes are imported."""
+        return self.state_dir / "shelf"
+
     def installation(self) -> dict[str, Any]:
         """What plug-ins may know of the installation."""
         return {
             "state_dir": str(self.state_dir),
             "boot_dir": str(self.boot_dir),
+            "shelf_dir": str(self.shelf_dir),
             "address": self.address,
             "url": self.url,
             "boot_url": self.boot_url,

@@ -162,6 +162,8 @@ class _Try:
                 return await self._run(self.step)
             case declared.Write():
                 return await self._write(self.step)
+            case declared.Send():
+                return await self._send(self.step)
             case declared.Call():
                 return await self._call(self.step)
             case declared.Wait():
@@ -270,6 +272,14 @@ class _Try:
                 status,
                 time.monotonic() - began,
             )
+        return Outcome(Succeeded())
+
+    async def _send(self, step: declared.Send) -> Outcome:
+        hosts = self.ports.hosts
+        if isinstance(self.command, Undo):
+            await hosts.write_file(step.host, step.path, None, "0600", gate=None, seconds=step.timeout)
+        else:
+            await hosts.send_file(step.host, step.source, step.path, seconds=step.timeout)
         return Outcome(Succeeded())
 
     async def _call(self, step: declared.Call) -> Outcome:

@@ -65,3 +65,6 @@ class Hosts(Protocol):
         self, host: int, path: str, content: str | None, mode: str, *, gate: GateToken | None, seconds: float
     ) -> None:
         """Replace a file atomically; `content=None` removes it."""
+
+    async def send_file(self, host: int, source: str, path: str, *, seconds: float) -> None:
+        """Copy a file of the server to a path on a host, whole or not at all. InvalidError when there is none."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field
+
 from openqrm.domain.errors import ConflictError, NotFoundError
 from openqrm.domain.model import Attr, Id, MegaBytes, Name
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
 from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
-from openqrm.plugin_api.steps import Change, Irreversible, Plan
+from openqrm.plugin_api.steps import Change, Command, Irreversible, Plan, Run, Send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.operation import Call, PlanContext
     from openqrm.plugin_api.records import Reader
     from openqrm.plugin_api.steps import Steps
+
+
+_COPY_SECONDS = 3600
+"""An image of some gigabytes over a management network."""
 
 
 class CreateArguments(Arguments):
@@ -33,6 +39,16 @@ class CloneArguments(Arguments):
     """A 1:1 copy on the same storage."""
 
     name: Annotated[Name, Attr("Name")]
+
+
+class ImportArguments(CreateArguments):
+    """A volume filled from an archive on the server."""
+
+    archive: Annotated[
+        str,
+        Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"),
+        Attr("Archive", help="name of a tar archive, plain or gzip, in the server's shelf directory"),
+    ]
 
 
 def _record_step(values: dict[str, Any]) -> Plan:
@@ -54,7 +70,7 @@ def admit_create(reader: Reader, call: Call) -> Plan:
     """The name on the storage is taken in the moment of the call."""
     given: CreateArguments = call.arguments
     reader.get(Storage, given.storage_id)
-    return _record_step(given.model_dump(mode="json"))
+    return _record_step(given.model_dump(mode="json", exclude={"archive"}))
 
 
 def admit_clone(reader: Reader, call: Call) -> Plan:
@@ -120,6 +136,34 @@ def plan_create(context: PlanContext) -> Plan:
     place = context.drivers.context(storage, context.read)
     made = context.drivers.pool(storage).create(place, volume, context.facts)
     return Plan(steps=(*made, *_made(context, storage, volume)))
+
+
+def plan_import(context: PlanContext) -> Plan:
+    """The pool makes it, the archive goes to the host, the pool unpacks it."""
+    storage = _storage(context)
+    context.drivers.require(storage, Cap.FILL)
+    volume = _new_volume(context, storage)
+    place = context.drivers.context(storage, context.read)
+    pool = context.drivers.pool(storage)
+    there = f"/var/tmp/openqrm-import-{context.operation_id}"  # noqa: S108 - mode 0600, a name of our own
+    archive = Send(
+        name="send",
+        title=f"Send {context.arguments.archive} to the storage host",
+        host=place.host,
+        source=f"{context.settings['shelf_dir']}/{context.arguments.archive}",
+        path=there,
+        timeout=_COPY_SECONDS,
+    )
+    drop = Run(
+        name="drop-archive",
+        title="Remove the archive from the storage host",
+        host=place.host,
+        do=Command(argv=("rm", "-f", "--", there)),
+        undo=Irreversible(reason="the archive stays on the server"),
+    )
+    created = pool.create(place, volume, context.facts)
+    filled = pool.fill(place, volume, there, context.facts)
+    return Plan(steps=(*created, archive, *filled, drop, *_made(context, storage, volume)))
 
 
 def plan_clone(context: PlanContext) -> Plan:
@@ -233,6 +277,15 @@ OPERATIONS: tuple[Operation, ...] = (
         arguments=CreateArguments,
         admit=f"{_HERE}:admit_create",
         phases=(Phase("create", plan=f"{_HERE}:plan_create", facts=f"{_HERE}:pool_facts"),),
+    ),
+    Operation(
+        name="volume.import",
+        title="Import volume",
+        summary="Make a volume and fill it from a tar archive in the server's shelf directory.",
+        creates=Volume,
+        arguments=ImportArguments,
+        admit=f"{_HERE}:admit_create",
+        phases=(Phase("import", plan=f"{_HERE}:plan_import", facts=f"{_HERE}:pool_facts"),),
     ),
     Operation(
         name="volume.clone",

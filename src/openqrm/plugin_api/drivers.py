@@ -21,6 +21,7 @@ class Cap(StrEnum):
 
     CLONE = "clone"
     CLONE_COW = "clone-cow"
+    FILL = "fill"
     SNAPSHOT = "snapshot"
     RESIZE = "resize"
     LIST = "list"
@@ -132,6 +133,9 @@ class PoolDriver(Protocol):
 
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """Make `volume` a 1:1 copy of `source`, copy-on-write where the host can."""
+
+    def fill(self, context: StorageContext, volume: Volume, archive: str, facts: Facts) -> Steps:
+        """Unpack a tar archive (plain or gzip, a file on the host) into a new volume; owners, links, xattrs kept."""
 
     def location(self, context: StorageContext, volume: Volume) -> str:
         """Where the volume is on the host: a directory or a device."""

@@ -85,6 +85,16 @@ class Write(_Base):
     gate: Gate | None = None
 
 
+class Send(_Base):
+    """A file of the server, copied to a path on a host as it is; undo removes it there. For what is too large for
+    `Write`, such as an image's archive. `source` must be below the server's state directory."""
+
+    kind: Literal["send"] = "send"
+    host: Id
+    source: str = Field(pattern=r"^/", max_length=4096)
+    path: str = Field(pattern=r"^/", max_length=4096)
+
+
 class Call(_Base):
     """A client of a plug-in: `package.module:function`, an async function `(context, **arguments) -> dict`.
 
@@ -134,11 +144,11 @@ class Planning(_Base):
     phase: Name
 
 
-Step = Annotated[Run | Write | Call | Change | Wait | Planning, Field(discriminator="kind")]
+Step = Annotated[Run | Write | Send | Call | Change | Wait | Planning, Field(discriminator="kind")]
 Steps = tuple[Step, ...]
 _ADAPTER: TypeAdapter[Step] = TypeAdapter(Step)
 
-KINDS: dict[str, int] = {"run": 1, "write": 1, "call": 1, "change": 1, "wait": 1, "planning": 1}
+KINDS: dict[str, int] = {"run": 1, "write": 1, "send": 1, "call": 1, "change": 1, "wait": 1, "planning": 1}
 """The newest version of each kind that this controller can execute; it leaves others alone."""
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from openqrm.domain.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 OUTPUT_LIMIT = 16 << 20
 """Bytes of each output that are kept; what comes after is read and dropped."""
@@ -23,6 +25,21 @@ TIMED_OUT = 124
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Also sbin, which is not on the path of every SSH server's sessions."""
 _CHUNK = 65536
+_PIECE = 1 << 20
+
+
+Data = bytes | Path
+
+
+async def chunks(data: Data) -> AsyncIterator[bytes]:
+    """What goes to a command's standard input, a piece at a time; a file may be larger than memory."""
+    if isinstance(data, bytes):
+        if data:
+            yield data
+        return
+    with await asyncio.to_thread(data.open, "rb") as file:
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            yield piece
 
 
 class SessionLostError(UnreachableError):
@@ -41,8 +58,8 @@ class Raw:
 class Channel(Protocol):
     """Runs argument vectors on one host."""
 
-    async def execute(self, argv: Sequence[str], data: bytes) -> Raw:
-        """Run to the end with `data` as standard input. UnreachableError, SessionLostError when it broke off.
+    async def execute(self, argv: Sequence[str], data: Data) -> Raw:
+        """Run to the end with `data`, or the content of the file it names, as standard input. UnreachableError, SessionLostError when it broke off.
 
         The caller limits the time by cancelling; `limited` bounds it on the host too.
         """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import asyncssh
 
 from openqrm.domain.errors import UnreachableError
-from openqrm.remote.channel import Raw, SessionLostError, collect, shell_line
+from openqrm.remote.channel import Data, Raw, SessionLostError, chunks, collect, shell_line
 from openqrm.remote.endpoint import Endpoint, PinnedClient, algorithms, trusted
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class SshChannel:
         self._connecting: asyncio.Task[_Link] | None = None
         self._closer: asyncio.TimerHandle | None = None
 
-    async def execute(self, argv: Sequence[str], data: bytes) -> Raw:
+    async def execute(self, argv: Sequence[str], data: Data) -> Raw:
         """Run to the end in a session of a shared connection."""
         async with self._slots, self._session(shell_line(argv)) as process:
             return await _communicate(process, data, self._resource)
@@ -173,12 +173,12 @@ class SshChannel:
             self._schedule_close()
 
 
-async def _communicate(process: asyncssh.SSHClientProcess[bytes], data: bytes, resource: int) -> Raw:
+async def _communicate(process: asyncssh.SSHClientProcess[bytes], data: Data, resource: int) -> Raw:
     async def feed() -> None:
         # A command may end without reading all of its input.
         with contextlib.suppress(BrokenPipeError, ConnectionError, asyncssh.Error):
-            if data:
-                process.stdin.write(data)
+            async for piece in chunks(data):
+                process.stdin.write(piece)
                 await process.stdin.drain()
             process.stdin.write_eof()
 

@@ -57,6 +57,11 @@ def parse_read(host: int, path: str, finished: Finished) -> tuple[str, str] | No
     return content, mode.zfill(4)[-4:]
 
 
+def receive_argv(path: str, size: int) -> tuple[str, ...]:
+    """The command that makes its input a file of `size` bytes, for root alone."""
+    return ("sh", "-c", WRITE, "receive-file", path, "0600", str(size))
+
+
 def write_command(path: str, content: str | None, mode: str) -> Ready:
     """The command that replaces or removes a file. InvalidError for a mode that is not like `0644`."""
     if content is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -17,8 +18,6 @@ from openqrm.remote.connections import DEFAULT_LIMITS, Limits, SshChannel
 from openqrm.remote.local import LocalChannel
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from openqrm.remote.endpoint import Learned, Lookup
 
 SERVER = 0
@@ -91,6 +90,27 @@ class RemoteHosts:
             output = (finished.stderr or finished.stdout).strip()
             raise CommandFailedError(
                 f"cannot write {path} on resource {host}", exit_status=finished.status, output=output
+            )
+
+    async def send_file(self, host: int, source: str, path: str, *, seconds: float) -> None:
+        """Copy a file of the server, streamed; it appears under its name when it is whole. CommandFailedError."""
+        file = Path(source)
+        if not await asyncio.to_thread(file.is_file):
+            raise InvalidError(f"{source} is not a file on the server", field="archive")
+        began = time.monotonic()
+        argv = files.receive_argv(path, (await asyncio.to_thread(file.stat)).st_size)
+        try:
+            async with asyncio.timeout(seconds + GRACE):
+                raw = await self._channel(host).execute(limited(argv, seconds), file)
+        except TimeoutError:
+            raise TimeoutPassedError(f"sending {source} to resource {host} took longer than {seconds:g} s") from None
+        spent = time.monotonic() - began
+        commandlog.record(host, Ready(argv), None, outcome="ended", status=raw.status, seconds=spent)
+        if raw.status:
+            raise CommandFailedError(
+                f"cannot send {source} to {path} on resource {host}",
+                exit_status=raw.status,
+                output=raw.stderr.decode(errors="replace").strip(),
             )
 
     async def forget(self, host: int) -> None:

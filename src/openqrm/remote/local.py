@@ -8,7 +8,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from openqrm.remote.channel import KILL_AFTER, SYSTEM_PATH, Raw, collect
+from openqrm.remote.channel import KILL_AFTER, SYSTEM_PATH, Data, Raw, chunks, collect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class LocalChannel:
     """Child processes with argument vectors, each in a session of its own."""
 
-    async def execute(self, argv: Sequence[str], data: bytes) -> Raw:
+    async def execute(self, argv: Sequence[str], data: Data) -> Raw:
         """Run to the end; a cancelled one is ended with everything it started."""
         environment = os.environ | {"LC_ALL": "C", "PATH": f"{SYSTEM_PATH}:{os.environ.get('PATH', '')}"}
         try:
@@ -41,15 +41,16 @@ class LocalChannel:
         """Nothing is held open."""
 
 
-async def _communicate(child: asyncio.subprocess.Process, data: bytes) -> Raw:
+async def _communicate(child: asyncio.subprocess.Process, data: Data) -> Raw:
     assert child.stdout is not None  # noqa: S101 - both were asked for as pipes
     assert child.stderr is not None  # noqa: S101
     outputs = asyncio.gather(collect(child.stdout.read), collect(child.stderr.read))
     if child.stdin is not None:
         # A command may end without reading all of its input.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            child.stdin.write(data)
-            await child.stdin.drain()
+            async for piece in chunks(data):
+                child.stdin.write(piece)
+                await child.stdin.drain()
         child.stdin.close()
     stdout, stderr = await outputs
     return Raw(await child.wait(), stdout, stderr)
