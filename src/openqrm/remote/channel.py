@@ -59,7 +59,9 @@ class Channel(Protocol):
     """Runs argument vectors on one host."""
 
     async def execute(self, argv: Sequence[str], data: Data) -> Raw:
-        """Run to the end with `data`, or the content of the file it names, as standard input. UnreachableError, SessionLostError when it broke off.
+        """Run to the end with `data`, or the content of the file it names, as standard input.
+
+        UnreachableError; SessionLostError when it broke off.
 
         The caller limits the time by cancelling; `limited` bounds it on the host too.
         """
