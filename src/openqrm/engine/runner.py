@@ -42,7 +42,7 @@ class Runner:
     `threads=0` executes blocking calls in place, for simulations.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each has a default and its own name
         self,
         ports: Ports,
         journal: Journal,
@@ -66,7 +66,7 @@ class Runner:
         self.active: dict[int, asyncio.Task[None]] = {}
         self.execution = Execution(ports, self.offload)
         self._pool = ThreadPoolExecutor(threads, "openqrm-database") if threads else None
-        self._tasks: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Task[None]] = []
         self._pending: list[tuple[Hold, Commit, asyncio.Future[Any]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._wakeup: Wakeup | None = None
@@ -76,11 +76,11 @@ class Runner:
         await self.offload(lambda: self.journal.beat(self.owner, self.lease_seconds))
         if self.alone:
             await self.offload(lambda: self.journal.sole(self.owner))
-        self._tasks = [asyncio.create_task(self._serve()), asyncio.create_task(self._beat())]
+        self.tasks = [asyncio.create_task(self._serve()), asyncio.create_task(self._beat())]
 
     async def stop(self) -> None:
         """End at once; a step in the air is left to whoever claims the operation next, and verified there."""
-        tasks = [*self._tasks, *self.active.values()]
+        tasks = [*self.tasks, *self.active.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
