@@ -39,6 +39,7 @@ PLUGIN = Plugin(
             prepare="openqrm.plugins.network.dhcpd.service:prepare",
             ready="openqrm.plugins.network.dhcpd.service:ready",
         ),
+        Service(name="no-router", prepare="openqrm.plugins.network.dhcpd.service:prepare_no_router"),
     ),
     settings=DhcpdSettings,
     requires=Requires(commands=(Dependency("kea-dhcp4", "kea-dhcp4-server"),)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,12 @@ async def prepare(context: ServiceContext) -> ServiceCommand:
     own = str(context.directory)
     environment = {"KEA_PIDFILE_DIR": own, "KEA_LOCKFILE_DIR": own}
     return ServiceCommand((server, "-c", str(context.directory / CONFIGURATION)), environment, own)
+
+
+async def prepare_no_router(context: ServiceContext) -> ServiceCommand:
+    """The process that spares iPXE its wait for an IPv6 router; see `advertise`."""
+    module = "openqrm.plugins.network.dhcpd.advertise"
+    return ServiceCommand((sys.executable, "-m", module, str(context.directory / CONFIGURATION)))
 
 
 async def ready(context: ServiceContext) -> None:
