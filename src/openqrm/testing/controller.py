@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openqrm.domain.errors import NotFoundError
 from openqrm.domain.operation import Operation, OperationStatus
 from openqrm.engine.changes import Changes, Conditions
 from openqrm.engine.core import DEFAULT
@@ -89,9 +88,9 @@ class Site:
 
     def runner(self, *, journal: Journal | None = None, **options: Any) -> Runner:
         """A controller. Blocking calls are executed in place unless `threads` says otherwise."""
-        instead = options.pop("ports", {})
-        options = {"threads": 0, "policy": self.policy} | options
-        return Runner(self.ports(**instead), journal or self.journal, **options)
+        instead: dict[str, Any] = options.pop("ports", {})
+        given: dict[str, Any] = {"threads": 0, "policy": self.policy, **options}
+        return Runner(self.ports(**instead), journal or self.journal, **given)
 
     def enqueue(
         self, steps: Sequence[Step], *, name: str = "test.run", targets: Sequence[str] = (), **fields: Any
@@ -113,8 +112,9 @@ class Site:
     async def settle(self, *, seconds: float = 86_400) -> None:
         """Until no operation has work for a controller. TimeoutError."""
         async with asyncio.timeout(seconds):
-            while self.unfinished():
-                await asyncio.sleep(0.05)
+            with self.notifier.listening() as wakeup:
+                while self.unfinished():
+                    await wakeup.wait(5)
 
     async def run(self, **options: Any) -> None:
         """A controller from start to stop, until everything is settled."""
@@ -127,7 +127,4 @@ class Site:
 
     def status(self, operation_id: int) -> OperationStatus:
         """Where an operation is; NotFoundError."""
-        work = self.work(operation_id)
-        if work.operation.id != operation_id:
-            raise NotFoundError(f"there is no operation {operation_id}")
-        return work.operation.status
+        return self.work(operation_id).operation.status

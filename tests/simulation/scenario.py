@@ -1,0 +1,268 @@
+"""Random plans, faults, crashes and take-overs from a seed, on virtual time, with the invariants they must keep."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from openqrm.domain.errors import ConflictError
+from openqrm.domain.operation import Counter, Operation, OperationStatus, StepStatus
+from openqrm.engine import requests
+from openqrm.engine.journal import RUNNABLE
+from openqrm.plugin_api.changes import Progress
+from openqrm.plugin_api.steps import Change, Command, Gate, Irreversible, Plan, Planning, Run, Step, Wait, Write
+from openqrm.plugin_api.values import Output
+from openqrm.testing.controller import Site
+from openqrm.testing.crash import CrashingJournal, drop
+from openqrm.testing.fake_host import FakeHosts, Fault, Request
+from openqrm.testing.memory import MemoryDatabase
+
+if TYPE_CHECKING:
+    from openqrm.domain.model import Record
+    from openqrm.engine.runner import Runner
+    from openqrm.plugin_api.changes import ChangeCall
+    from openqrm.plugin_api.records import Reader, Writer
+    from openqrm.testing.virtual import VirtualLoop
+
+RECORDS: dict[str, type[Record]] = {}
+
+
+def records() -> dict[str, type[Record]]:
+    """Only what the engine needs: a small database is a fast one."""
+    from openqrm.domain.entities import ENTITIES
+
+    names = ("operation", "step", "operation-target", "controller", "counter", "event")
+    return RECORDS or {name: ENTITIES[name] for name in names}
+
+
+def make_thing(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    name = str(call.arguments["name"])
+    if call.arguments.get("broken"):
+        raise ConflictError("this change never works")
+    return {"id": writer.insert(Counter(name=name)).id, "name": name}
+
+
+def unmake_thing(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    writer.delete(Counter, int(call.output["id"]))
+    return {}
+
+
+def thing_there(reader: Reader, call: ChangeCall) -> Progress:
+    return Progress(done=reader.count(Counter, name=call.arguments["name"]) > 0)
+
+
+CHANGES = {"thing.make": make_thing, "thing.unmake": unmake_thing}
+CONDITIONS = {"thing.there": thing_there}
+
+
+@dataclass
+class Scenario:
+    """One seed's world."""
+
+    seed: int
+    loop: VirtualLoop
+    rng: random.Random = field(init=False)
+    site: Site = field(init=False)
+    hosts: FakeHosts = field(init=False)
+    phases: dict[int, list[Step]] = field(default_factory=dict)
+    operations: list[int] = field(default_factory=list)
+    serial: int = 0
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)
+        rates = self.rng.choice([0.0, 0.05, 0.2, 0.5])
+        self.hosts = FakeHosts(faults=lambda request: self._fault(request, rates))
+        database = MemoryDatabase(records(), clock=self.loop.now)
+        self.site = Site(database, self.hosts, CHANGES, CONDITIONS, self._plan)
+
+    def _fault(self, request: Request, rate: float) -> Fault | None:
+        if self.quiet or self.rng.random() >= rate:
+            return None
+        return self.rng.choice([Fault.BEFORE, Fault.DURING, Fault.AFTER, Fault.STATUS, Fault.HANG])
+
+    async def _plan(self, operation: Operation, phase: str) -> Plan:
+        return Plan(steps=tuple(self.phases[operation.id]))
+
+    # Plans
+
+    def step(self, volume: str, generation: int) -> Step:
+        self.serial += 1
+        name = f"s{self.serial}"
+        kind = self.rng.choice(["run", "run", "gated", "grant", "write", "change", "wait"])
+        gate = Gate(volume=volume, generation=generation)
+        host = self.rng.randint(1, 2)
+        if kind == "write":
+            return Write(name=name, host=host, path=f"/f{self.rng.randint(1, 3)}-{volume}", content=f"by {name}", gate=gate)
+        if kind == "change":
+            broken = self.rng.random() < 0.1
+            arguments = {"name": f"thing-{name}", "broken": broken}
+            return Change(name=name, change="thing.make", arguments=arguments, undo="thing.unmake")
+        if kind == "wait":
+            return self._wait(name)
+        if kind == "grant":
+            do, undo = Command(argv=("grant", volume, name)), Command(argv=("revoke", volume))
+            return Run(name=name, host=1, do=do, undo=undo, gate=gate)
+        undo = Irreversible(reason="it is gone") if self.rng.random() < 0.1 else Command(argv=("unmake", name))
+        verify = Command(argv=("made", name)) if self.rng.random() < 0.5 else None
+        return Run(name=name, host=host, do=Command(argv=("make", name)), undo=undo, verify=verify, gate=gate)
+
+    def _wait(self, name: str) -> Wait:
+        wanted = f"signal-{name}"
+        after = self.rng.choice([0.1, 1, 30, 10_000])
+        self.loop.call_later(after, self._signal, wanted)
+        return Wait(name=name, condition="thing.there", arguments={"name": wanted}, timeout=60)
+
+    def _signal(self, name: str) -> None:
+        with self.site.database.write() as writer:
+            writer.insert(Counter(name=name))
+
+    def enqueue(self, number: int) -> None:
+        volume = f"v{self.rng.randint(1, 2)}"
+        steps: list[Step] = [self.step(volume, 1) for _ in range(self.rng.randint(1, 5))]
+        if self.rng.random() < 0.4:
+            place = self.rng.randint(0, len(steps))
+            steps.insert(place, Planning(name="planning", phase="more"))
+            made = [step.name for step in steps[:place] if step.kind == "change"]
+            later: list[Step] = [self.step(volume, 1) for _ in range(self.rng.randint(0, 3))]
+            if made:
+                self.serial += 1
+                echo = Command(argv=("echo", Output(step=made[0], field="name")))
+                later.append(Run(name=f"s{self.serial}", host=1, do=echo, undo=Command(argv=("true",))))
+            self.phases[number] = later
+        forward = self.rng.random() < 0.15
+        while isinstance(steps[0], Change):
+            steps.append(steps.pop(0)) if len(steps) > 1 and not isinstance(steps[1], Change) else steps.insert(
+                0, Run(name=f"first{number}", host=1, do=Command(argv=("true",)), undo=Command(argv=("true",)))
+            )
+        operation = self.site.enqueue(steps, targets=[volume], forward_only=forward)
+        assert operation.id == number
+        self.operations.append(operation.id)
+
+    # Driving
+
+    def controller(self, number: int, at: int | None) -> tuple[Runner, CrashingJournal]:
+        journal = CrashingJournal(self.site.journal, at)
+        return self.site.runner(journal=journal, owner=f"c{number}", alone=False, lease_seconds=40, poll_seconds=15, ports={"poll_seconds": 20}), journal
+
+    def maybe_cancel(self) -> None:
+        if self.rng.random() < 0.2:
+            self.loop.call_later(self.rng.choice([0.0, 0.05, 2.0, 20.0]), self._cancel, self.rng.choice(self.operations))
+
+    def _cancel(self, operation: int) -> None:
+        try:
+            with self.site.database.write() as writer:
+                requests.cancel(writer, operation)
+        except ConflictError:
+            return
+
+    async def play(self) -> None:
+        """Enqueue, run under faults and crashes, then let a quiet world finish; check on the way."""
+        for number in range(1, self.rng.randint(1, 3) + 1):
+            self.enqueue(number)
+        self.maybe_cancel()
+        settled = asyncio.ensure_future(self.site.settle())
+        human = asyncio.ensure_future(self.human())
+        number = 0
+        for _ in range(self.rng.choice([0, 0, 1, 2])):
+            number += 1
+            runner, journal = self.controller(number, self.rng.randint(0, 25))
+            await runner.start()
+            crashed = asyncio.ensure_future(journal.crashed.wait())
+            await asyncio.wait({settled, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            crashed.cancel()
+            drop(runner)
+        runner, _ = self.controller(99, None)
+        await runner.start()
+        await settled
+        human.cancel()
+        self.check()
+        self.quiet = True
+        self.decide()
+        await self.site.settle()
+        await runner.stop()
+        self.check()
+        ended = {OperationStatus.DONE, OperationStatus.FAILED, OperationStatus.ABANDONED}
+        assert {self.site.status(operation) for operation in self.operations} <= ended
+
+    async def human(self) -> None:
+        """Now and then someone looks at what needs attention: others may wait behind it."""
+        while True:
+            await asyncio.sleep(500)
+            self.decide()
+
+    def decide(self) -> None:
+        """Resume, or abandon what cannot work. In a world without faults resuming must end it."""
+        for operation in self.operations:
+            if self.site.status(operation) is OperationStatus.ATTENTION:
+                with self.site.database.write() as writer:
+                    if self.hopeless(operation) or (not self.quiet and self.rng.random() < 0.2):
+                        requests.abandon(writer, operation)
+                    else:
+                        requests.resume(writer, operation)
+
+    def hopeless(self, operation: int) -> bool:
+        """A forward-only operation with a step that cannot work: a broken change, a signal that never comes."""
+        work = self.site.work(operation)
+        return work.operation.forward_only and any(
+            step.status is StepStatus.STUCK
+            and (step.body.get("arguments", {}).get("broken") or step.kind == "wait")
+            for step in work.steps
+        )
+
+    # Invariants
+
+    def check(self) -> None:
+        self.check_gates()
+        for operation in self.operations:
+            status = self.site.status(operation)
+            assert status not in RUNNABLE, status
+            if status is OperationStatus.DONE:
+                self.check_done(operation)
+            if status is OperationStatus.FAILED:
+                self.check_undone(operation)
+
+    def in_place(self, operation: int) -> dict[str, bool]:
+        """Which steps' effects are there. Files and grants are shared, so they count only if they are this step's."""
+        found: dict[str, bool] = {}
+        with self.site.database.read() as reader:
+            for record in self.site.work(operation).steps:
+                body, disk = record.body, self.hosts.host(int(record.body.get("host", 0)))
+                if record.kind == "run" and body["do"]["argv"][0] == "make":
+                    found[record.name] = disk.things.get(record.name) == "whole"
+                    if record.status in (StepStatus.UNDONE, StepStatus.PENDING):
+                        found[record.name] = record.name in disk.things
+                elif record.kind == "change":
+                    found[record.name] = reader.count(Counter, name=f"thing-{record.name}") > 0
+        return found
+
+    def check_done(self, operation: int) -> None:
+        assert all(self.in_place(operation).values()), self.in_place(operation)
+
+    def check_undone(self, operation: int) -> None:
+        left = {name for name, there in self.in_place(operation).items() if there}
+        steps = {step.name: step for step in self.site.work(operation).steps}
+        for name in left:
+            undo = steps[name].body["undo"]
+            assert isinstance(undo, dict) and "reason" in undo, f"{name} is still there"
+        mine = {f"by {name}" for name in steps}
+        contents = {content for host in self.hosts.hosts.values() for content, _ in host.files.values()}
+        assert not mine & contents, "a file was not restored"
+        holders = {client for host in self.hosts.hosts.values() for client, _, _ in host.grants.values()}
+        assert not set(steps) & holders, "a grant is left over"
+
+    def check_gates(self) -> None:
+        last: dict[tuple[int, str], tuple[int, int]] = {}
+        for effect in self.hosts.effects:
+            if effect.gate is not None:
+                key, order = (effect.host, effect.gate.volume), (effect.gate.generation, effect.gate.epoch)
+                assert order >= last.get(key, (0, 0)), f"out of order: {effect}"
+                last[key] = order
+
+
+async def play(loop: VirtualLoop, seed: int) -> Scenario:
+    scenario = Scenario(seed, loop)
+    await scenario.play()
+    return scenario
