@@ -38,7 +38,7 @@ READERS = 8
 """Connections that read at the same time."""
 WAIT_SECONDS = 30
 """How long a call waits for a connection or a lock before it is refused."""
-IDLE_SECONDS = 15
+IDLE_SECONDS = 10
 """PostgreSQL ends a transaction whose controller says nothing for so long: it may be stopped or gone."""
 WRITE_LOCK = 0x6F71726D
 """The advisory lock of writers, "oqrm"; private to the database it is taken in."""

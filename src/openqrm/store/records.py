@@ -135,6 +135,10 @@ class SqlWriter(SqlReader):
         self._touched: set[tuple[str, int]] = set()
         self._events: list[Event] = []
 
+    def reserve(self, record: type[R], *, order: str = "id", limit: int = 1, **conditions: Any) -> Sequence[R]:
+        """As `find`: writers come one after the other, so every row is held from the start of the transaction."""
+        return self.find(record, order=order, limit=limit, **conditions)
+
     def insert(self, record: R) -> R:
         """Store a new record; it comes back with id and times. The server itself may bring its id 0."""
         kind = type(record)

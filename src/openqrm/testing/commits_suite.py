@@ -117,3 +117,11 @@ class ConcurrencySuite:
         with database.read() as reader:
             assert reader.get(Resource, record.id).cpus == 160
             assert reader.count(Event) == 160
+
+    def test_reserve_is_find_with_a_limit(self, database: Any) -> None:
+        with database.write() as writer:
+            for name in ("b", "a"):
+                writer.insert(Resource(name=name))
+            assert [found.name for found in writer.reserve(Resource, order="name")] == ["a"]
+            assert len(writer.reserve(Resource, limit=5, group="")) == 2
+            assert writer.reserve(Resource, name="x") == []
