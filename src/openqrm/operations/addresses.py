@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from openqrm.domain.event import Severity
 from openqrm.domain.network import Address, Network, Nic, Role
+from openqrm.domain.resource import Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from openqrm.domain.resource import Resource
     from openqrm.plugin_api.records import Reader, Writer
 
 _WINDOW = 256
@@ -98,6 +98,8 @@ def first_free(reader: Reader, network: Network) -> str | None:
     for window in _windows(first, last, start):
         texts = [str(ipaddress.IPv4Address(number)) for number in window if number not in reserved]
         used = {row.address for row in reader.find(Address, network_id=network.id, address__in=texts)}
+        # Closed boxes bring their address and have no allocation.
+        used |= {box.address or "" for box in reader.find(Resource, manual=True, address__in=texts)}
         for text in texts:
             if text not in used:
                 return text

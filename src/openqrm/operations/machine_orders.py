@@ -10,11 +10,12 @@ from openqrm.domain.lease import Lease
 from openqrm.domain.machine import Stage, meant_to_run
 from openqrm.domain.resource import MachineOrder, Phase, Resource
 from openqrm.operations import states
+from openqrm.operations.machine_messages import Ack, Done, Log, OrderProgress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from openqrm.operations.machine_messages import Ack, Done, Log, OrderProgress
+    from openqrm.operations.machine_messages import Message
     from openqrm.operations.machine_tokens import Session
     from openqrm.plugin_api.records import Reader, Writer
 
@@ -124,3 +125,15 @@ def logged(writer: Writer, session: Session, message: Log) -> None:
     """The machine wants something remembered."""
     resource = writer.get(Resource, session.resource_id)
     writer.event(f"{resource.name}: {message.text}", severity=message.severity, source="machine", about=resource)
+
+
+def answered(writer: Writer, session: Session, message: Message) -> None:
+    """Apply what a machine said; heartbeats go elsewhere."""
+    if isinstance(message, Ack):
+        acknowledged(writer, session, message)
+    elif isinstance(message, OrderProgress):
+        progressed(writer, session, message)
+    elif isinstance(message, Done):
+        done(writer, session, message)
+    elif isinstance(message, Log):
+        logged(writer, session, message)

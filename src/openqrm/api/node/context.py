@@ -1,0 +1,77 @@
+"""What the node API needs from the rest of the controller; `bootstrap` fills it in."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from openqrm.engine.ports import Database
+    from openqrm.operations.heartbeats import HealthSink
+    from openqrm.plugin_api.operation import Drivers, Hooks
+    from openqrm.plugin_api.records import Reader, Writer
+
+THREADS = 4
+"""Blocking work of the node API at once. The database has one writer anyway; more would only wait."""
+
+
+class ChangedRecords(Protocol):
+    """What a commit says: (entity name, id) of each record it touched."""
+
+    @property
+    def touched(self) -> frozenset[tuple[str, int]]:
+        """The records."""
+
+
+class ObservedDatabase(Protocol):
+    """A database that tells of its commits, in the writing thread."""
+
+    def on_commit(self, callback: Callable[[ChangedRecords], None]) -> Callable[[], None]:
+        """Call back after every commit; returns how to stop it."""
+
+
+@dataclass(frozen=True)
+class BootServiceFile:
+    """A boot service packed for machines: `content` is a gzipped tar."""
+
+    name: str
+    version: str
+    sha256: str
+    content: bytes
+
+
+class NodeFiles(Protocol):
+    """Files handed to machines. Blocking."""
+
+    def read(self, reader: Reader, name: str) -> bytes | None:
+        """`agent` or a plug-in's file such as `root-mount.nfs-root`; None when there is none of that name."""
+
+    def services(self, reader: Reader) -> Sequence[BootServiceFile]:
+        """The boot services of started plug-ins."""
+
+
+@dataclass(frozen=True)
+class NodeContext:
+    """`enrol` queues, in the registration's own transaction, what plug-ins do when a resource joins; `wake` tells the
+    engine after the commit. `api_url` and `boot_url` are the addresses machines use. `authorized_key` is the
+    installation's public SSH key.
+    """
+
+    database: Database
+    observed: ObservedDatabase
+    drivers: Callable[[Reader], Drivers]
+    hooks: Callable[[Reader], Hooks]
+    files: NodeFiles
+    health: HealthSink
+    enrol: Callable[[Writer, int], None]
+    wake: Callable[[], None]
+    api_url: str
+    boot_url: str
+    authorized_key: str
+    heartbeat_seconds: int = 10
+    threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="node-api")
+    )
