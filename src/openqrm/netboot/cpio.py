@@ -65,7 +65,7 @@ def _complete(files: Mapping[str, bytes | Entry]) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for name, content in files.items():
         clean = str(PurePosixPath(name)).lstrip("/")
-        if not clean or ".." in PurePosixPath(clean).parts:
+        if clean in ("", ".") or ".." in PurePosixPath(clean).parts:
             raise ValueError(f"not a path inside an archive: {name!r}")
         entries[clean] = content if isinstance(content, Entry) else Entry.file(content)
     for name in list(entries):

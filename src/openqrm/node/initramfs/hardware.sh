@@ -22,7 +22,7 @@ new_modaliases() { # sets NEW to the modaliases that were not seen before
 		[ -r "$file" ] || continue
 		read -r modalias <"$file" || continue
 		# Power saving of CPUs is the image's affair, and every CPU would ask for several modules.
-		case "$SEEN $modalias" in *" $modalias "* | *' 'cpu:* | *' acpi:ACPI0007:'*) continue ;; esac
+		case "$SEEN $modalias" in *" $modalias "* | *' 'cpu:* | *' acpi:ACPI0007:'* | *' acpi:LNXCPU:'*) continue ;; esac
 		SEEN="$SEEN $modalias"
 		NEW="$NEW $modalias"
 	done

@@ -1,0 +1,170 @@
+"""The machine's side, as far as it runs without a machine: the agent's functions in the shells it meets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from openqrm.netboot import agent
+
+NODE = Path(agent.__file__).parent.parent / "node"
+SHELLS = [["busybox", "sh"], ["dash"], ["bash", "--posix"]]
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
+def shell(request: pytest.FixtureRequest) -> list[str]:
+    command: list[str] = request.param
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    return command
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    path = tmp_path / "agent"
+    path.write_bytes(agent.script())
+    return path
+
+
+def run(shell: list[str], library: Path, script: str, given: str = "") -> str:
+    """What `script` prints after the agent's functions were read; file descriptor 3 collects what it says."""
+    prelude = f"OPENQRM_RUN={library.parent} OPENQRM_LIBRARY=1\n. {library}\nexec 3>>{library.parent}/said\n"
+    command = [*shell, "-c", prelude + script]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=30)
+    assert "not found" not in done.stderr
+    assert "yntax" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
+    stages = sorted((NODE / "initramfs").glob("*.sh"))
+    library = agent.script().replace(b'[ -n "${OPENQRM_LIBRARY:-}" ] || main "$@"\n', b"")
+    whole = tmp_path / "whole.sh"
+    first = (NODE / "initramfs/init").read_bytes()
+    whole.write_bytes(library + b"\n".join(stage.read_bytes() for stage in stages) + first)
+    (tmp_path / "agent.sh").write_bytes(agent.script())
+    # Stages redefine functions of the agent, so the first definitions look unreachable (SC2317).
+    command = ["shellcheck", "-s", "sh", "-e", "SC2317"]
+    for file in (whole, tmp_path / "agent.sh", NODE / "initramfs/dhcp"):
+        done = subprocess.run([*command, str(file)], capture_output=True, text=True, check=False)
+        assert done.stdout == ""
+
+
+@pytest.mark.parametrize("text", ["plain", "", 'a "b" \\c', "tab\there", "QEMU Virtual CPU version 2.5+"])
+def test_a_text_becomes_a_json_string(shell: list[str], library: Path, text: str) -> None:
+    out = run(shell, library, 'IFS= read -r text; quoted "$text"; printf "%s" "$QUOTED"', text + "\n")
+    assert json.loads(out) == text.replace("\t", "")
+
+
+def test_the_inventory_is_json(shell: list[str], library: Path) -> None:
+    told = json.loads(run(shell, library, "MAC=52:54:00:00:00:01 TOKEN=t TICKET=k GENERATION=3; inventory"))
+    assert (told["mac"], told["token"], told["ticket"], told["generation"]) == ("52:54:00:00:00:01", "t", "k", 3)
+    assert told["cpus"] >= 1
+    assert told["memory_mb"] > 0
+    assert told["stage"] == "image"
+    assert set(told["dmi"]) == {"vendor", "product", "serial", "uuid"}
+
+
+def test_lines_become_chunks(shell: list[str], library: Path) -> None:
+    (library.parent / "authorization").write_text("Authorization: Bearer abc\n")
+    out = run(shell, library, "chunks host:8443", "hb u=1\ndone 7 0 all is well\n")
+    head, _, body = out.partition("\n\n")  # text mode makes CR LF one line end
+    assert "POST /node/v1/stream HTTP/1.1" in head
+    assert "Authorization: Bearer abc" in head
+    assert body == "7\nhb u=1\n\n15\ndone 7 0 all is well\n\n"
+
+
+def test_an_order_acts_once_and_its_result_is_told_again(shell: list[str], library: Path) -> None:
+    script = """
+    perform() { echo "did $2"; finish "$1" 0 "ran $2"; }
+    : >"$RUN/connected"
+    order o-1 inventory; wait; order o-1 inventory; wait
+    order ../evil inventory; wait
+    """
+    assert run(shell, library, script) == "did inventory\n"
+    said = (library.parent / "said").read_text().splitlines()
+    assert said == ["ack o-1", "done o-1 0 ran inventory", "done o-1 0 ran inventory"]
+
+
+def test_an_order_in_work_is_only_acknowledged(shell: list[str], library: Path) -> None:
+    (library.parent / "orders/o2").mkdir(parents=True)
+    assert run(shell, library, 'perform() { echo again; }; : >"$RUN/connected"; order o2 idle; wait') == ""
+    assert (library.parent / "said").read_text() == "ack o2\n"
+
+
+def test_nothing_is_said_while_nobody_listens(shell: list[str], library: Path) -> None:
+    run(shell, library, "say hello")
+    assert (library.parent / "said").read_text() == ""
+
+
+def test_the_answer_is_read_whatever_its_framing(shell: list[str], library: Path) -> None:
+    answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello 30\n\r\nf\r\norder o9 deploy\n\r\n"
+    script = """
+    heartbeats() { echo "pace $1"; }
+    order() { echo "order $1 $2"; }
+    { cat; sleep 0.3; } | consume; wait
+    """
+    assert sorted(run(shell, library, script, answer).splitlines()) == ["order o9 deploy", "pace 30"]
+    assert (library.parent / "connected").exists()
+
+
+def test_a_refused_stream_asks_for_a_new_registration(shell: list[str], library: Path) -> None:
+    run(shell, library, "consume", "HTTP/1.1 401 Unauthorized\r\n\r\n")
+    assert (library.parent / "unauthorized").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (
+            (
+                "#!ipxe\nkernel http://c/vmlinuz openqrm.mac=m initrd=initramfs initrd=ticket quiet\n"
+                "initrd --name initramfs http://c/initramfs\ninitrd --name ticket http://c/ticket\nboot\n"
+            ),
+            "http://c/vmlinuz|openqrm.mac=m quiet| http://c/initramfs http://c/ticket",
+        ),
+        ("#!ipxe\nkernel --name k http://c/k a\ninitrd http://c/i\n", "http://c/k|a| http://c/i"),
+        ("#!ipxe\nsanboot --no-describe --drive 0x80\n", "none"),
+        ("#!ipxe\nkernel ${base}/vmlinuz a\ninitrd http://c/i\n", "none"),
+    ],
+)
+def test_leaving_follows_the_boot_script(shell: list[str], library: Path, script: str, expected: str) -> None:
+    (library.parent / "served").write_text(script)
+    out = run(
+        shell,
+        library,
+        'BOOT=http://c MAC=m; fetch() { cp "$RUN/served" "$2"; }\n'
+        'boot_script && echo "$SCRIPT_KERNEL|$SCRIPT_ARGS|$SCRIPT_INITRDS" || echo none',
+    )
+    assert out.strip() == expected
+
+
+def test_services_start_and_stop_with_the_list(shell: list[str], library: Path) -> None:
+    script = """
+    fetch() { : >"$2"; [ "${1##*/}" = services ] && cat "$RUN/list" >"$2"; return 0; }
+    box() { case $1 in sha256sum) echo "good  x" ;; tar) for f in start stop; do
+        printf '#!/bin/sh\\necho %s\\n' "$f" >"$5/$f"; chmod +x "$5/$f"; done ;; esac; }
+    API=https://c
+    echo "web 1 good" >"$RUN/list"; update_services && echo started
+    update_services && ls "$RUN/services"
+    echo "web 2 good" >"$RUN/list"; update_services && cat "$RUN/services/web/.version"
+    : >"$RUN/list"; update_services && ls "$RUN/services"
+    echo "bad 1 other" >"$RUN/list"; update_services || echo refused
+    """
+    (library.parent / "services").mkdir()
+    assert run(shell, library, script).split() == ["started", "web", "stop", "2", "stop", "refused"]
+
+
+def test_swap_is_known_by_its_signature(tmp_path: Path) -> None:
+    page = b"\0" * 4086 + b"SWAPSPACE2"
+    (tmp_path / "page").write_bytes(page)
+    reading = (NODE / "initramfs/swap.sh").read_text()
+    line = next(part.strip() for part in reading.splitlines() if part.strip().startswith("page="))
+    script = line.replace("/dev/$name", str(tmp_path / "page")) + '; echo "$page"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "SWAPSPACE2\n"
