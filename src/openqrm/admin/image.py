@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from openqrm.admin.lab.errors import LabError, RequirementError
 from openqrm.admin.lab.kernel import KernelRoot, lab_kernel
 from openqrm.admin.lab.state import cache_directory
+from openqrm.netboot import modules
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +38,6 @@ EXCLUDED = (
     "/usr/share/lintian/*",
     "/var/cache/debconf/*-old",
 )
-STAMP = ".openqrm-stamp"
-"""Below lib/modules/VERSION, holds VERSION: the initramfs need not copy these modules."""
 FILES = {
     "init": ("usr/sbin/init", 0o755),
     "shutdown": ("etc/openqrm/shutdown", 0o755),
@@ -135,8 +134,16 @@ def _module_members(kernel: KernelRoot) -> list[tuple[tarfile.TarInfo, bytes]]:
             members.append((_info(name, tarfile.DIRTYPE, 0o755), b""))
         else:
             members.append((_info(name, tarfile.REGTYPE, 0o644), path.read_bytes()))
-    members.append((_info(f"{top}/{STAMP}", tarfile.REGTYPE, 0o644), f"{kernel.version}\n".encode()))
+    members.append((_info(f"{top}/{modules.STAMP}", tarfile.REGTYPE, 0o644), _stamp(kernel)))
     return members
+
+
+def _stamp(kernel: KernelRoot) -> bytes:
+    try:
+        stamp = modules.stamp(modules.read_tree(kernel.root, kernel.version))
+    except modules.ModulesError as error:
+        raise LabError(str(error)) from error
+    return f"{stamp}\n".encode()
 
 
 def _info(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:

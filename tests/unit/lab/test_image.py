@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from typing import TYPE_CHECKING
@@ -33,6 +34,10 @@ def built(tmp_path: Path) -> dict[str, bytes]:
     (modules / "kernel/net").mkdir(parents=True)
     (modules / "kernel/net/x.ko").write_bytes(b"module")
     (modules / "build").symlink_to("/usr/src/elsewhere")
+    (modules / "modules.dep").write_text("kernel/net/x.ko:\n")
+    (modules / "modules.alias").write_text("# none\n")
+    for name in ("modules.builtin", "modules.softdep"):
+        (modules / name).touch()
     tree = tree_of(
         tmp_path / "tree.tar",
         {
@@ -69,7 +74,7 @@ def test_our_files_replace_debians(built: dict[str, bytes]) -> None:
 def test_the_modules_are_there_with_their_stamp(built: dict[str, bytes]) -> None:
     top = f"usr/lib/modules/{VERSION}"
     assert built[f"{top}/kernel/net/x.ko"] == b"module"
-    assert built[f"{top}/{image.STAMP}"] == f"{VERSION}\n".encode()
+    assert built[f"{top}/openqrm-stamp"] == hashlib.sha256(b"kernel/net/x.ko:\n").hexdigest().encode() + b"\n"
     assert f"{top}/build" not in built
 
 

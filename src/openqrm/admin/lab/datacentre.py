@@ -330,6 +330,8 @@ def _clean(directory: Path, name: str) -> None:
     for record in list(tagged(directory)):
         stop(record)
     network.destroy(name)
+    for record in list(tagged(directory)):  # what was within exec at the first look, without an environment
+        stop(record)
     _release_mounts(directory)
     mark = directory / NETNS_MARK
     if mark.exists():

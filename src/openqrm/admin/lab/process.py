@@ -74,6 +74,9 @@ def spawn(argv: Sequence[str], *, tag: Path, log: Path, env: Mapping[str, str] |
         )
     _children[child.pid] = child
     record = record_of(child.pid)
+    while record is not None and not _is_tagged(record.pid, tag):  # within exec it has no environment yet
+        time.sleep(0.001)
+        record = record_of(child.pid)
     if record is None:
         raise LabError(f"{argv[0]} ended at once; see {log}:\n{tail(log)}")
     return record
@@ -121,17 +124,19 @@ def stop(record: ProcessRecord, grace: float = 0.0) -> None:
         raise LabError(f"process {record.pid} does not end, not even when killed")
 
 
+def _is_tagged(pid: int, tag: Path) -> bool:
+    try:
+        return f"{TAG}={tag}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
 def tagged(tag: Path) -> Iterator[ProcessRecord]:
     """Every running process of the lab whose state directory is `tag`, except this one."""
-    wanted = f"{TAG}={tag}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
-        try:
-            environment = (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if wanted in environment.split(b"\0"):
+        if _is_tagged(int(entry.name), tag):
             record = record_of(int(entry.name))
             if record is not None:
                 yield record
