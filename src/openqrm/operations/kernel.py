@@ -32,7 +32,7 @@ class AddArguments(Arguments):
     name: Annotated[Name, Attr("Name")]
     version: Annotated[KernelVersion, Attr("Version")]
     location: Annotated[
-        str, Field(min_length=1, max_length=4096, pattern=r"^/[^\0]*$"), Attr("Location", help="root of the files")
+        str, Field(min_length=1, max_length=4096, pattern=r"^/[^\x00]*$"), Attr("Location", help="root of the files")
     ] = "/"
     arguments: Annotated[Text, Attr("Arguments", help="added to the kernel line")] = ""
 
