@@ -40,8 +40,8 @@ class Authentication(Protocol):
 
 @dataclass(frozen=True)
 class ApiContext:
-    """`on_commit` calls back after every commit, in the writing thread, with something that has `events`; it returns how
-    to stop. `routers` are further pages, such as the machines' node API.
+    """`on_commit` calls back after every commit, in the writing thread, with a commit that has `events`; it returns
+    how to stop. `routers` are further pages, such as the machines' node API.
     """
 
     pipeline: Pipeline

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 from openqrm.domain.errors import ConflictError
 from openqrm.domain.operation import UNFINISHED, Operation, OperationStatus
 from openqrm.domain.user import UserRole
-from openqrm.engine.core import advance
-from openqrm.engine.messages import Abandon, Cancel, Resume
-from openqrm.engine.work import load, save
+from openqrm.engine import requests
 from openqrm.operations.pipeline import Request
 from openqrm.plugin_api.operation import Operation as Declaration
 from openqrm.plugin_api.operation import needs
 
 if TYPE_CHECKING:
-    from openqrm.engine.messages import Decision
     from openqrm.operations.pipeline import CoreCall
     from openqrm.plugin_api.operation import Call
     from openqrm.plugin_api.records import Writer
@@ -23,25 +20,17 @@ if TYPE_CHECKING:
 
 def cancel(writer: Writer, call: Call) -> Operation:
     """Its controller stops it at the next step and undoes what was done; ConflictError when it is too late."""
-    operation = _target(call)
-    advance(load(writer, operation).state, Cancel(), writer.now)
-    return writer.update(operation, cancel_requested=True)
+    return requests.cancel(writer, _target(call).id)
 
 
 def resume(writer: Writer, call: Call) -> Operation:
     """The cause is mended: the step that stuck is tried again."""
-    work = load(writer, _target(call))
-    decision = advance(work.state, Resume(), writer.now)
-    _tell(writer, work.operation, decision)
-    return save(writer, work, decision.state).operation
+    return requests.resume(writer, _target(call).id)
 
 
 def abandon(writer: Writer, call: Call) -> Operation:
     """A human cleans up what remains; the operation holds nothing any more."""
-    work = load(writer, _target(call))
-    decision = advance(work.state, Abandon(), writer.now)
-    _tell(writer, work.operation, decision)
-    return save(writer, work, decision.state).operation
+    return requests.abandon(writer, _target(call).id)
 
 
 def rerun(writer: Writer, call: CoreCall) -> Operation:
@@ -55,11 +44,6 @@ def rerun(writer: Writer, call: CoreCall) -> Operation:
     return call.again(
         Request(operation.name, call.actor, operation.target_id, operation.arguments, rerun_of=operation.id)
     )
-
-
-def _tell(writer: Writer, operation: Operation, decision: Decision) -> None:
-    for said in decision.raised:
-        writer.event(said.text, severity=said.severity, source="engine", about=operation, **dict(said.data))
 
 
 def _target(call: Call) -> Operation:

@@ -44,8 +44,6 @@ class Outcome:
     record: Record | None = None
     operation: OperationRecord | None = None
     steps: list[dict[str, Any]] | None = None
-    queued: bool = False
-    """Whether the engine has something to do for it."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +63,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Services:
-    """What the pipeline needs beside the database. `wake` tells the engine, after a commit, that there is work."""
+    """What the pipeline needs beside the database, whose commits wake the engine."""
 
     journal: Journal
     changes: Changes
     drivers: Callable[[Reader], Drivers]
     dry_run: DryRun
-    wake: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -124,15 +121,12 @@ class Pipeline:
         if dry_run:
             return self._dry_run(request, prepared)
         try:
-            outcome = self._write(request, prepared)
+            return self._write(request, prepared)
         except ConflictError:
             repeated = self._repeated(request) or self._waiting(request, prepared)
             if repeated is None:
                 raise
-            outcome = repeated
-        if outcome.queued:
-            self._services.wake()
-        return outcome
+            return repeated
 
     def _write(self, request: Request, prepared: Call, *, admitted: bool = True) -> Outcome:
         with self.database.write() as writer:
@@ -159,7 +153,7 @@ class Pipeline:
             return self._act(writer, request, operation, call)
         record = self._enqueuer.enqueue(writer, operation, call, request, admitted=admitted)
         audit.asked(writer, call, operation_id=record.id)
-        return Outcome("accepted", operation=record, queued=True)
+        return Outcome("accepted", operation=record)
 
     def _earlier(self, reader: Reader, request: Request) -> Outcome | None:
         """The first outcome under the same idempotency key; ConflictError when that was another call."""
@@ -270,10 +264,10 @@ class Pipeline:
         record = load(operation.act or "")(writer, self._core(writer, call, queued))
         if isinstance(record, OperationRecord) and record in queued:
             audit.asked(writer, call, operation_id=record.id)
-            return Outcome("accepted", operation=record, queued=True)
+            return Outcome("accepted", operation=record)
         row = self._remember(writer, request, call, record) if request.key else None
         audit.done(writer, call, record, operation_id=row.id if row else None)
-        return Outcome("done", record=record, operation=row, queued=bool(queued) or isinstance(record, OperationRecord))
+        return Outcome("done", record=record, operation=row)
 
     def _core(self, writer: Writer, call: Call, queued: list[OperationRecord]) -> CoreCall:
         def again(request: Request) -> OperationRecord:
