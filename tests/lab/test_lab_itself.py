@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,8 +29,8 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0 or requirements.missing("bios"):
-        pytest.skip(f"needs root and: {[need.what for need in requirements.missing('bios')]}")
+    if os.geteuid() != 0 or requirements.missing("bios", with_controller=False):
+        pytest.skip(f"needs root and: {[need.what for need in requirements.missing('bios', with_controller=False)]}")
     place = Path("/tmp") / f"openqrm-{NAME}"  # short: Unix sockets have short paths
     down(place, NAME)
     yield place
@@ -174,3 +175,42 @@ def test_a_node_asks_for_dhcp_and_obeys_power(directory: Path, firmware: str) ->
     assert lab.status().nodes[0].power == "off"
     with pytest.raises(LabError, match="is off"):
         lab.power("node1", "reset")
+
+
+ECHO = ("socat", "UNIX-LISTEN:{socket},fork", "EXEC:cat")
+"""Stands in for the controller: answers what it is told."""
+
+
+def ask(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(b"hello")
+        connection.shutdown(socket.SHUT_WR)
+        return connection.makefile("rb").read()
+
+
+def test_the_controllers_socket_is_forwarded_also_after_it_was_killed(directory: Path) -> None:
+    before = trace(directory)
+    lab = Lab.up(LabSpec(name=NAME, nodes=0, api_port=0, controller_command=ECHO), directory)
+    assert ask(lab.state.api_port) == b"hello"
+    lab.stop_controller(kill=True)
+    assert lab.status().services == {"storage": True, "controller": False, "forward": True}
+    lab.start_controller()
+    assert ask(lab.state.api_port) == b"hello"
+    lab.down()
+    assert trace(directory) == before
+
+
+def test_a_start_that_fails_says_why_keeps_the_logs_and_nothing_else(directory: Path) -> None:
+    before = trace(directory)
+    with pytest.raises(LabError, match=r"did not come up(?s:.)*out of luck"):
+        Lab.up(LabSpec(name=NAME, nodes=0, controller_command=("sh", "-c", "echo out of luck; sleep 1")), directory)
+    assert "out of luck" in (directory / "controller/controller.log").read_text()
+    down(directory, NAME)
+    assert trace(directory) == before
+
+
+def test_a_taken_port_is_named(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(LabError, match=f"{port} cannot be forwarded; use another --port"):
+            Lab.up(LabSpec(name=NAME, nodes=0, api_port=port, controller_command=ECHO), directory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from contextlib import suppress
@@ -51,7 +50,7 @@ class LabStatus:
     """Where the API is forwarded to; empty without a controller."""
     namespace: str
     services: dict[str, bool]
-    """radvd, storage, controller and forward: whether each runs."""
+    """storage, and controller and forward (or without them radvd): whether each runs."""
     nodes: tuple[NodeStatus, ...]
 
 
@@ -70,7 +69,7 @@ class Lab:
         Cleans what a killed lab of the same name left. Raises RequirementError when the machine lacks something,
         LabError when the lab is up already or cannot start; nothing is left of it then.
         """
-        requirements.check(spec.firmware)
+        requirements.check(spec.firmware, with_controller=spec.with_controller)
         where = (directory or state.default_directory(spec.name)).resolve()
         with state.locked(where):
             _refuse_or_clean(where, spec)
@@ -106,21 +105,8 @@ class Lab:
     def _build(self) -> None:
         spec = self.state.spec
         network.create(spec)
-        configuration = self.directory / "radvd.conf"
-        configuration.write_text(network.RADVD_CONFIGURATION, encoding="ascii")
-        argv = [
-            "radvd",
-            "--nodaemon",
-            "--logmethod",
-            "stderr",
-            "--config",
-            str(configuration),
-            "--pidfile",
-            str(self.directory / "radvd.pid"),
-        ]
-        self._record(
-            RADVD, spawn(network.enter(self.namespace, *argv), tag=self.directory, log=self.directory / "radvd.log")
-        )
+        if not spec.with_controller:
+            self._record(RADVD, self._start_radvd())
         for node in self.nodes():
             node.prepare()
         own_key = self.controller.prepare()
@@ -133,6 +119,14 @@ class Lab:
             self._record(FORWARD, self.controller.forward(port))
         self.state = replace(self.state, complete=True)
         self._save()
+
+    def _start_radvd(self) -> ProcessRecord:
+        """The controller's DHCP service answers router solicitations; without it someone else has to."""
+        configuration = self.directory / "radvd.conf"
+        configuration.write_text(network.RADVD_CONFIGURATION, encoding="ascii")
+        argv = ["radvd", "--nodaemon", "--logmethod", "stderr", "--config", str(configuration)]
+        argv += ["--pidfile", str(self.directory / "radvd.pid")]
+        return spawn(network.enter(self.namespace, *argv), tag=self.directory, log=self.directory / "radvd.log")
 
     @property
     def namespace(self) -> str:
@@ -237,7 +231,7 @@ class Lab:
     def status(self) -> LabStatus:
         """What runs now."""
         spec = self.state.spec
-        services = [RADVD, STORAGE] + ([CONTROLLER, FORWARD] if spec.with_controller else [])
+        services = [STORAGE, CONTROLLER, FORWARD] if spec.with_controller else [STORAGE, RADVD]
         nodes = []
         for node in self.nodes():
             record = self.running(node.name)
@@ -268,8 +262,7 @@ class Lab:
 
 def down(directory: Path, name: str) -> bool:
     """End the lab in `directory`, whole, killed or half made. Returns whether there was one. Raises LabError."""
-    if os.geteuid() != 0:
-        requirements.check("bios")
+    requirements.check_root()
     where = directory.resolve()
     with state.locked(where):
         present = where.exists() or network.exists(network.lab_namespace(name))
@@ -306,8 +299,7 @@ def _refuse_or_clean(directory: Path, spec: LabSpec) -> None:
     """Raise LabError if the lab runs; else remove what an earlier one left."""
     with suppress(NotUpError):
         lab = Lab(directory, state.require(directory))
-        services = lab.status().services
-        if services[RADVD] and services.get(FORWARD, True):
+        if lab.running(FORWARD if lab.state.spec.with_controller else RADVD) is not None:
             raise LabError(
                 f"the lab is up already in {directory}; look at it with `openqrm lab status`, "
                 "or end it with `openqrm lab down`"

@@ -30,7 +30,6 @@ ALWAYS = (
     Need("qemu-img", "qemu-utils", "makes their disks"),
     Need("/usr/lib/ipxe/qemu/efi-virtio.rom", "ipxe-qemu", "network boot of BIOS nodes"),
     Need("ip", "iproute2", "makes the lab's network"),
-    Need("radvd", "radvd", "spares iPXE its wait for IPv6"),
     Need("socat", "socat", "forwards the API, attaches consoles"),
     Need("unshare", "util-linux", "isolates the storage host"),
     Need("pivot_root", "util-linux", "isolates the storage host"),
@@ -41,19 +40,26 @@ ALWAYS = (
     Need("/usr/lib/x86_64-linux-gnu/ganesha/libfsalvfs.so", "nfs-ganesha-vfs", "the NFS server's file system layer"),
     Need("/dev/net/tun", "", "the nodes' network cards; load it with: modprobe tun"),
 )
+WITHOUT_CONTROLLER = (Need("radvd", "radvd", "spares iPXE its wait for IPv6, as the controller would"),)
 UEFI = (Need(str(OVMF_CODE), "ovmf", "UEFI firmware"), Need(str(OVMF_VARS), "ovmf", "UEFI firmware"))
 
 
-def missing(firmware: str) -> list[Need]:
+def missing(firmware: str, *, with_controller: bool = True) -> list[Need]:
     """What this machine lacks."""
-    return [need for need in (*ALWAYS, *(UEFI if firmware == "uefi" else ())) if not need.met()]
+    needs = (*ALWAYS, *(UEFI if firmware == "uefi" else ()), *(() if with_controller else WITHOUT_CONTROLLER))
+    return [need for need in needs if not need.met()]
 
 
-def check(firmware: str) -> None:
-    """Raise RequirementError naming all that is missing and the command that installs it."""
+def check_root() -> None:
+    """Raise RequirementError when the caller may not make networks and mounts."""
     if os.geteuid() != 0:
         raise RequirementError("the lab makes network namespaces and mounts: run it as root (sudo openqrm lab …)")
-    lacking = missing(firmware)
+
+
+def check(firmware: str, *, with_controller: bool = True) -> None:
+    """Raise RequirementError naming all that is missing and the command that installs it."""
+    check_root()
+    lacking = missing(firmware, with_controller=with_controller)
     if not lacking:
         return
     text = "\n".join(f"  {need.what}: {need.why}" for need in lacking)
