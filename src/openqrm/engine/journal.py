@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RUNNABLE = (OperationStatus.QUEUED, OperationStatus.RUNNING, OperationStatus.UNDOING)
-STARTED = frozenset({OperationStatus.RUNNING, OperationStatus.UNDOING, OperationStatus.ATTENTION})
 EPOCH = "epoch"
 
 
@@ -181,18 +180,14 @@ class RecordJournal:
     def candidates(self, reader: Reader, limit: int, kinds: Mapping[str, int]) -> Sequence[Operation]:
         """Operations that can run now, oldest first."""
         alive = {controller.name for controller in reader.find(Controller, expires_at__gt=reader.now)}
-        waiting: dict[str, list[int]] = {}
-        mine: dict[int, list[str]] = {}
+        first: dict[str, int] = {}
+        behind: set[int] = set()
         for entry in reader.find(OperationTarget, order="operation_id"):
-            waiting.setdefault(entry.target, []).append(entry.operation_id)
-            mine.setdefault(entry.operation_id, []).append(entry.target)
-        unfinished = reader.find(Operation, order="id", status__in=[*RUNNABLE, OperationStatus.ATTENTION])
-        started = {operation.id for operation in unfinished if operation.status in STARTED}
+            if first.setdefault(entry.target, entry.operation_id) != entry.operation_id:
+                behind.add(entry.operation_id)
         found: list[Operation] = []
-        for operation in unfinished:
-            if operation.status not in RUNNABLE or operation.owner in alive:
-                continue
-            if not all(_first(operation.id, waiting[target], started) for target in mine.get(operation.id, ())):
+        for operation in reader.find(Operation, order="id", status__in=list(RUNNABLE)):
+            if operation.owner in alive or operation.id in behind:
                 continue
             steps = reader.find(StepRecord, operation_id=operation.id)
             if all(step.version <= kinds.get(step.kind, 0) for step in steps):
@@ -248,11 +243,3 @@ def _unless_stale(writer: Writer, hold: Hold, body: Callable[[Writer, Operation]
         return _fenced(writer, hold, body)
     except StaleError as error:
         return error
-
-
-def _first(operation_id: int, sharing: Sequence[int], started: set[int]) -> bool:
-    """Whether it is its turn among those that share a target.
-
-    One with a lower number may become visible after a later one has started: its transaction took longer.
-    """
-    return sharing[0] == operation_id and not any(other in started for other in sharing[1:])

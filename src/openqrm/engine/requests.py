@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from openqrm.domain.errors import ConflictError
@@ -14,6 +13,8 @@ from openqrm.engine.messages import Abandon, Resume
 from openqrm.engine.work import load, save
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from openqrm.plugin_api.records import Writer
 
 
