@@ -1,7 +1,7 @@
 """The host gate with real processes: many at once, killed at random instants, stale, repeated, cut off.
 
 Everything runs twice: with dash and coreutils, and with busybox (but for flock, which Debian's does
-not have, and timeout, whose watcher in busybox keeps the volume's lock for up to a second after each command).
+not have).
 """
 
 from __future__ import annotations
@@ -79,8 +79,7 @@ def gate(request: pytest.FixtureRequest, tmp_path: Path) -> Gate:
     bin_directory.mkdir()
     for applet in APPLETS.split():
         (bin_directory / applet).symlink_to(busybox)
-    for name in ("flock", "timeout"):
-        (bin_directory / name).symlink_to(shutil.which(name) or f"/usr/bin/{name}")
+    (bin_directory / "flock").symlink_to(shutil.which("flock") or "/usr/bin/flock")
     return Gate(tmp_path / "gate", str(bin_directory), str(bin_directory / "sh"))
 
 
@@ -250,7 +249,7 @@ def test_time_limit_and_cancel(gate: Gate, tmp_path: Path) -> None:
     time.sleep(0.5)
     gate.call("cancel", "v", "b")
     raw, _ = gate.end(child)
-    assert raw.status in (143, 137, 124)
+    assert raw.status == 143
     before = [(tmp_path / name).read_text() for name in "ab"]
     time.sleep(0.3)
     assert [(tmp_path / name).read_text() for name in "ab"] == before
