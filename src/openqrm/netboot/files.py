@@ -24,6 +24,11 @@ def module_file(boot_dir: Path, kernel: str, path: str) -> Path:
     return _below(_folder(boot_dir, kernel) / "modules", path)
 
 
+def loader_file(boot_dir: Path, name: str) -> Path:
+    """A boot loader that the TFTP plug-in put there, for firmware that boots over HTTP."""
+    return _below(boot_dir / "loaders", name)
+
+
 def _folder(boot_dir: Path, kernel: str) -> Path:
     if not re.fullmatch(NAME_PATTERN, kernel):
         raise NotFoundError(f"there is no kernel {kernel[:80]!r}")

@@ -102,6 +102,9 @@ class _Handlers:
         names = request.match_info
         return web.FileResponse(files.kernel_file(self.context.boot_dir, names["kernel"], names["file"]), _CHUNK)
 
+    async def loader(self, request: web.Request) -> web.FileResponse:
+        return web.FileResponse(files.loader_file(self.context.boot_dir, request.match_info["file"]), _CHUNK)
+
     async def module(self, request: web.Request) -> web.FileResponse:
         names = request.match_info
         return web.FileResponse(files.module_file(self.context.boot_dir, names["kernel"], names["path"]), _CHUNK)
@@ -118,6 +121,7 @@ def create_boot_app(context: BootContext) -> web.Application:
     app.router.add_get("/boot/ipxe", handlers.entry)
     app.router.add_get("/boot/script/{mac}", handlers.script)
     app.router.add_get("/boot/ticket/{mac}", handlers.ticket)
+    app.router.add_get("/boot/loaders/{file}", handlers.loader)
     app.router.add_get("/boot/kernels/{kernel}/modules/{path:.+}", handlers.module)
     app.router.add_get("/boot/kernels/{kernel}/{file}", handlers.kernel_file)
     return app
