@@ -10,7 +10,8 @@ from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select
 from openqrm.domain.errors import ConflictError, NotFoundError
 from openqrm.domain.event import Event, Severity
 from openqrm.domain.resource import SERVER_ID
-from openqrm.store import codec
+from openqrm.store import clauses, codec
+from openqrm.store.clauses import clause, sorting
 from openqrm.store.commits import Commit
 from openqrm.store.faults import DuplicateFault, ReferenceFault, translated
 from openqrm.store.messages import duplicate, event_record, in_use, missing_reference, not_found
@@ -23,26 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.elements import ColumnElement
 
     from openqrm.domain.model import R, Record
+    from openqrm.store.lists import Checked, Page
     from openqrm.store.secrets import Keyring
     from openqrm.store.tables import Projection, Schema
-
-
-def clause(projection: Projection, condition: codec.Condition) -> ColumnElement[bool]:
-    """A condition as SQL. `ne` holds for empty fields too, as in Python."""
-    column = projection.table.c[condition.shape.name]
-    value = condition.value
-    simple: dict[str, Any] = {
-        "eq": column.__eq__,
-        "ne": column.is_distinct_from,
-        "lt": column.__lt__,
-        "le": column.__le__,
-        "gt": column.__gt__,
-        "ge": column.__ge__,
-        "in": column.in_,
-        "null": lambda wanted: column.is_(None) if wanted else column.is_not(None),
-    }
-    found: ColumnElement[bool] = simple[condition.operator](value)
-    return found
 
 
 class SqlReader:
@@ -83,7 +67,7 @@ class SqlReader:
         """The records that meet all conditions; empty fields sort before all others."""
         projection = self.schema[record]
         statement = select(projection.table).where(*self._clauses(projection, conditions))
-        statement = statement.order_by(*self.sorting(projection, *codec.order(record, order)))
+        statement = statement.order_by(*sorting(projection, *codec.order(record, order)))
         if limit is not None:
             statement = statement.limit(limit)
         with translated():
@@ -106,21 +90,14 @@ class SqlReader:
             raise NotFoundError(f"there is no secret {key}", field="key")
         return self._keyring.unseal(key, row.key_id, row.sealed)
 
+    def page(self, record: type[R], query: Checked) -> Page[R]:
+        """See `lists.list_records`."""
+        with translated():
+            return clauses.page(self, record, query)
+
     def decode(self, record: type[R], row: Any) -> R:
         """A record from a row of all columns of its table."""
         return codec.decode(record, dict(zip(self.schema[record].fields, row, strict=True)))
-
-    @staticmethod
-    def sorting(projection: Projection, name: str, descending: bool) -> list[ColumnElement[Any]]:
-        """ORDER BY a field and, among equals, the id; matches the `(field, id)` indexes in both directions."""
-        columns = [projection.table.c[name]] + ([projection.table.c.id] if name != "id" else [])
-        parts: list[ColumnElement[Any]] = []
-        for column in columns:
-            part = column.desc() if descending else column.asc()
-            if column.nullable:
-                part = part.nulls_last() if descending else part.nulls_first()
-            parts.append(part)
-        return parts
 
     @staticmethod
     def _clauses(projection: Projection, given: dict[str, Any]) -> list[ColumnElement[bool]]:

@@ -131,7 +131,7 @@ class Schema:
             Column("word", text(LENGTH), nullable=False),
             Column("record_id", big_integer(), nullable=False, autoincrement=False),
             PrimaryKeyConstraint("entity", "word", "record_id", name="pk_search_words"),
-            Index("ix_search_words_record", "entity", "record_id"),
+            Index("ix_search_words_record", "entity", "record_id", "word"),
             sqlite_with_rowid=False,
         )
 

@@ -6,6 +6,7 @@ Tables are copied before a transaction changes them, so a reader keeps what it b
 from __future__ import annotations
 
 import copy
+import operator
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from openqrm.domain.resource import SERVER_ID
 from openqrm.store import codec
 from openqrm.store.clock import utc_now
 from openqrm.store.commits import Commit, Listeners
+from openqrm.store.lists import finish
 from openqrm.store.messages import duplicate, event_record, in_use, missing_reference, not_found
+from openqrm.store.words import searched, terms, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from openqrm.domain.event import Event, Severity
     from openqrm.domain.model import R, Record
     from openqrm.store.clock import Clock
+    from openqrm.store.lists import Checked, Page
 
 WAIT_SECONDS = 30
 
@@ -95,6 +99,22 @@ class MemoryReader:
         if key not in self._secrets:
             raise NotFoundError(f"there is no secret {key}", field="key")
         return self._secrets[key]
+
+    def page(self, record: type[R], query: Checked) -> Page[R]:
+        """See `lists.list_records`."""
+        found = self.matching(record, query.conditions)
+        fields = searched(record)
+        for term in terms(query.search):
+            found = [one for one in found if any(word.startswith(term) for word in words(one.__dict__, fields))]
+        total = len(found)
+        name = query.sort.name
+        found.sort(key=lambda one: sort_key(one, name), reverse=query.descending)
+        if query.after is not None:
+            value = query.after.value
+            start = (value is not None, value if value is not None else 0, query.after.record_id)
+            past = operator.lt if query.descending else operator.gt
+            found = [one for one in found if past(sort_key(one, name), start)]
+        return finish(query, [_own(one) for one in found[: query.limit + 1]], total)
 
     def matching(self, record: type[R], conditions: tuple[codec.Condition, ...]) -> list[R]:
         """The stored records that meet all conditions, in no order; not to be handed out."""
