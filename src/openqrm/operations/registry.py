@@ -29,6 +29,7 @@ CORE_OPERATIONS: tuple[str, ...] = (
     "openqrm.operations.core_network:OPERATIONS",
     "openqrm.operations.core_nic:OPERATIONS",
     "openqrm.operations.core_address:OPERATIONS",
+    "openqrm.operations.core_plugins:OPERATIONS",
     "openqrm.operations.core_user:OPERATIONS",
     "openqrm.operations.core_token:OPERATIONS",
     "openqrm.operations.core_event:OPERATIONS",

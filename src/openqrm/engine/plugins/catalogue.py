@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.resources
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from openqrm.engine.plugins.declarations import Broken, Declared, merge
 from openqrm.plugin_api.plugin import ENTRY_POINTS, Plugin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from openqrm.plugin_api.operation import Operation
     from openqrm.plugin_api.plugin import BootService, Dependency
@@ -35,6 +35,8 @@ class Catalogue:
 
     declared: Declared
     broken: tuple[Broken, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """The distribution and object each plug-in comes from."""
 
     @cached_property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -86,6 +88,12 @@ class Catalogue:
             (entry, path_in(plugin, entry.path)) for plugin in self.started(reader) for entry in plugin.boot_services
         )
 
+    def without(self, reasons: Mapping[str, str]) -> Catalogue:
+        """This catalogue with more plug-ins found broken, by name and reason."""
+        kept = [(self.origins.get(one.name, ""), one) for one in self.plugins if one.name not in reasons]
+        fallen = tuple(Broken(name, self.origins.get(name, ""), reason) for name, reason in reasons.items())
+        return made(kept, (*self.broken, *fallen))
+
     def check_commands(self, plugin: Plugin, which: Callable[[str], str | None] = shutil.which) -> None:
         """MissingDependencyError, with the command that installs what is missing, unless all commands are on PATH."""
         missing = absent(plugin.requires.commands, which)
@@ -123,8 +131,13 @@ class Catalogue:
 
 def of(plugins: Iterable[Plugin], broken: tuple[Broken, ...] = ()) -> Catalogue:
     """A catalogue of given plug-ins, for tests and tools."""
-    declared, more = merge((plugin.module, plugin) for plugin in plugins)
-    return Catalogue(declared, broken + more)
+    return made([(plugin.module, plugin) for plugin in plugins], broken)
+
+
+def made(found: Sequence[tuple[str, Plugin]], broken: tuple[Broken, ...]) -> Catalogue:
+    """A catalogue of plug-ins with their origins."""
+    declared, more = merge(found)
+    return Catalogue(declared, (*broken, *more), {plugin.name: origin for origin, plugin in reversed(found)})
 
 
 def discover(group: str = ENTRY_POINTS) -> Catalogue:
@@ -138,8 +151,7 @@ def discover(group: str = ENTRY_POINTS) -> Catalogue:
             found.append((origin, plugin))
         else:
             broken.append(Broken(point.name, origin, plugin))
-    declared, more = merge(found)
-    return Catalogue(declared, (*broken, *more))
+    return made(found, tuple(broken))
 
 
 def _loaded(point: importlib.metadata.EntryPoint) -> Plugin | str:

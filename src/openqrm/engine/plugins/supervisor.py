@@ -90,6 +90,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Supervise until cancelled."""
+        self._write_status()
         try:
             while True:
                 await self._follow()
