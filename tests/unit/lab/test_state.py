@@ -75,6 +75,13 @@ def test_only_one_command_changes_a_lab_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_that_its_holder_removed_can_be_taken_again(tmp_path: Path) -> None:
+    with state.locked(tmp_path / "lab") as lock:
+        lock.unlink()
+    with state.locked(tmp_path / "lab") as lock:
+        assert lock.exists()
+
+
 def test_the_directory_can_be_set_by_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("OPENQRM_LAB_DIR", raising=False)
     assert state.default_directory("x") == state.BASE_DIRECTORY / "x"

@@ -60,7 +60,8 @@ class Controller:
     def prepare(self) -> str:
         """Make directory, key pair and settings; return the public key. Raises LabError."""
         self.installation_key.parent.mkdir(parents=True, exist_ok=True)
-        self.home.chmod(0o700)
+        for directory in (self.home, self.installation_key.parent):
+            directory.chmod(0o700)
         if not self.installation_key.exists():
             run(
                 [

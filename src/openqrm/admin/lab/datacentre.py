@@ -264,12 +264,12 @@ def down(directory: Path, name: str) -> bool:
     """End the lab in `directory`, whole, killed or half made. Returns whether there was one. Raises LabError."""
     requirements.check_root()
     where = directory.resolve()
-    with state.locked(where):
+    with state.locked(where) as lock:
         present = where.exists() or network.exists(network.lab_namespace(name))
         known = _known_name(where) or name
         _refuse_foreign(where, known)
         _clean(where, known)
-    (where.parent / f".{where.name}.lock").unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
     if where.parent == state.BASE_DIRECTORY:
         with suppress(OSError):
             where.parent.rmdir()

@@ -141,13 +141,19 @@ def require(directory: Path) -> LabState:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the lab's lock: only one command changes a lab at a time. The kernel frees it when the holder dies."""
+def locked(directory: Path) -> Iterator[Path]:
+    """Hold the lab's lock: only one command changes a lab at a time. The kernel frees it when the holder dies.
+
+    Yields the lock's file, which the holder may remove at its end. Raises LabError when another holds it.
+    """
     directory.parent.mkdir(parents=True, exist_ok=True)
     lock = directory.parent / f".{directory.name}.lock"
     with lock.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(f"another `openqrm lab` command is changing the lab in {directory}; try again") from None
-        yield
+            held = os.fstat(handle.fileno()).st_ino == lock.stat().st_ino
+        except (BlockingIOError, FileNotFoundError):
+            held = False
+        if not held:  # or removed by its holder since it was opened: then it locks nothing
+            raise LabError(f"another `openqrm lab` command is changing the lab in {directory}; try again")
+        yield lock
