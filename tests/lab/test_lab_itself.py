@@ -212,5 +212,5 @@ def test_a_start_that_fails_says_why_keeps_the_logs_and_nothing_else(directory: 
 def test_a_taken_port_is_named(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(LabError, match=f"{port} cannot be forwarded; use another --port"):
+        with pytest.raises(LabError, match=f"{port} cannot be forwarded .*use another --port"):
             Lab.up(LabSpec(name=NAME, nodes=0, api_port=port, controller_command=ECHO), directory)

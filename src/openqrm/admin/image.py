@@ -42,6 +42,7 @@ FILES = {
     "init": ("usr/sbin/init", 0o755),
     "shutdown": ("etc/openqrm/shutdown", 0o755),
     "count": ("srv/www/cgi-bin/count", 0o755),
+    "hosts": ("etc/hosts", 0o644),
     "sshd_config": ("etc/ssh/sshd_config", 0o644),
 }
 """Our own files in the image: name in openqrm/node/image, path, mode."""
@@ -51,12 +52,13 @@ REMOVED = (
     "etc/ssh/ssh_host_",
     "etc/machine-id",
     "etc/hostname",
+    "etc/resolv.conf",
     "var/log/apt",
     "var/log/dpkg.log",
     "var/log/bootstrap.log",
     "dev/",
 )
-"""Members of the Debian tree that are not taken over: what must be unique, logs, device nodes."""
+"""Members of the Debian tree that are not taken over: what must be unique, what is of the building machine, device nodes."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class ImageSpec:
 
     def content_key(self) -> str:
         """Names a finished image apart from its kernel: same key, same recipe and same files of ours."""
-        digest = hashlib.sha256(self.base_key().encode())
+        digest = hashlib.sha256(repr((self.base_key(), DIRECTORIES, LINKS, REMOVED)).encode())
         for name, path in sorted(FILES.items()):
             digest.update(repr(path).encode() + _source(name))
         return digest.hexdigest()[:16]

@@ -41,10 +41,11 @@ def built(tmp_path: Path) -> dict[str, bytes]:
     tree = tree_of(
         tmp_path / "tree.tar",
         {
-            "etc/hosts": b"hosts",
+            "etc/debian_version": b"12",
             "etc/ssh/ssh_host_ed25519_key": b"everybody's secret",
             "etc/ssh/sshd_config": b"debian",
             "etc/machine-id": b"1",
+            "etc/resolv.conf": b"nameserver of this machine",
             "dev/console": b"",
         },
     )
@@ -61,8 +62,12 @@ def built(tmp_path: Path) -> dict[str, bytes]:
 
 
 def test_nothing_that_must_be_unique_is_in_the_image(built: dict[str, bytes]) -> None:
-    assert not [name for name in built if "ssh_host" in name or name.endswith("machine-id") or name.startswith("dev/")]
-    assert built["etc/hosts"] == b"hosts"
+    assert not [
+        name
+        for name in built
+        if "ssh_host" in name or name.endswith(("machine-id", "resolv.conf")) or name.startswith("dev/")
+    ]
+    assert built["etc/debian_version"] == b"12"
 
 
 def test_our_files_replace_debians(built: dict[str, bytes]) -> None:

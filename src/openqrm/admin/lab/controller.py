@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from . import network
 from .errors import LabError
-from .process import ProcessRecord, run, spawn, stop, tail, wait_for_port, wait_until_gone
+from .process import ProcessRecord, run, spawn, stop, tail, wait_for_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,9 +131,15 @@ class Controller:
         """
         log = self.directory / "forward.log"
         argv = ["socat", f"TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,backlog=128", f"UNIX-CONNECT:{self.socket}"]
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise LabError(
+                    f"127.0.0.1:{port} cannot be forwarded ({error.strerror}); use another --port"
+                ) from error
         record = spawn(argv, tag=self.directory, log=log)
-        if wait_until_gone(record, 0.1):
-            raise LabError(f"127.0.0.1:{port} cannot be forwarded; use another --port:\n{tail(log)}")
         wait_for_port(record, port, 5, "the forwarder", log)
         return record
 
