@@ -58,7 +58,7 @@ REMOVED = (
     "var/log/bootstrap.log",
     "dev/",
 )
-"""Members of the Debian tree that are not taken over: what must be unique, what is of the building machine, device nodes."""
+"""Members of the Debian tree left out: what must be unique, what is of the building machine, device nodes."""
 
 
 @dataclass(frozen=True)
