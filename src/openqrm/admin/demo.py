@@ -107,7 +107,7 @@ def set_up(cli: Cli, kernel_root: Path, kernel_version: str) -> None:
     cli("kernel", "add", "-n", "lab", "-v", kernel_version, "-l", str(kernel_root))
     cli(
         *("resource", "create", "--name", _STORAGE["name"], "--address", _STORAGE["address"]),
-        *("--mac", "52:54:00:99:00:02"),
+        *("--mac", "52:54:00:99:fe:00"),
     )
     cli("storage", "create", "--name", "nfs1", "--type", "nfs-storage", "--resource-id", _STORAGE["name"])
 
