@@ -44,6 +44,7 @@ def _runnable(reader: SqlReader, kinds: Mapping[str, int]) -> Select[tuple[objec
         .where(
             operations.c.status.in_([str(status) for status in RUNNABLE]),
             _unowned(reader),
+            or_(operations.c.not_before.is_(None), operations.c.not_before <= reader.now),
             not_(_behind_another(reader)),
             not_(_unknown_step(reader, kinds)),
         )

@@ -76,6 +76,11 @@ def text(length: int | None) -> TypeEngine[str]:
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
 
+def json() -> TypeEngine[Any]:
+    """JSON; None is NULL."""
+    return JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+
 def column_type(shape: Shape) -> TypeEngine[Any]:
     """The SQL type of a field."""
     if shape.kind is Kind.TEXT:
@@ -86,7 +91,7 @@ def column_type(shape: Shape) -> TypeEngine[Any]:
         Kind.BOOLEAN: Boolean(),
         Kind.ENUM: text(ENUM_LENGTH),
         Kind.TIME: UtcTime(),
-        Kind.JSON: JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql"),
+        Kind.JSON: json(),
     }
     return kinds[shape.kind]
 

@@ -116,7 +116,7 @@ class PostgresServer:
         return self._new("openqrm_template")
 
     def drop(self, url: str) -> None:
-        """Remove a database, and whatever is still connected to it."""
+        """Remove a database, and cut whatever is still connected to it."""
         self._run(f'DROP DATABASE IF EXISTS "{url.partition("@/")[2].partition("?")[0]}" WITH (FORCE)')
 
     def start(self) -> None:

@@ -1,0 +1,84 @@
+"""`openqrm database`: bring the tables up to date, write a revision, rotate the key of the secrets."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from openqrm.domain.errors import OpenqrmError
+from openqrm.settings import Settings, load
+from openqrm.store import migrations
+from openqrm.store.database import SqlDatabase
+from openqrm.store.secrets import Keyring, key_file
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="openqrm database", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("upgrade", help="bring the tables up to date; the controller does so at every start")
+    verbs.add_parser("status", help="print the revision of the database and of the program")
+    verbs.add_parser("rotate-key", help="seal all secrets with a new key; stop the controller first")
+    revision = verbs.add_parser("revision", help="for developers: write a revision from changed declarations")
+    revision.add_argument("-m", "--message", required=True, help="what the change is for")
+    return parser
+
+
+def open_database(settings: Settings) -> SqlDatabase:
+    """The installation's database, with the directory and the key file that belong to it. UnavailableError."""
+    keyring = Keyring.load(key_file(settings.state_dir))
+    return SqlDatabase.open(settings.database, key=keyring)
+
+
+def rotate_key(database: SqlDatabase, file: Path) -> int:
+    """Seal every secret with a new key; returns how many. The old key is kept in the file until all is committed."""
+    ring = Keyring.load(file).rotated()
+    ring.save(file)
+    count = database.reseal(ring)
+    ring.only_current().save(file)
+    return count
+
+
+def _revision(message: str) -> int:
+    file = migrations.write_revision(message)
+    if file is None:
+        print("the newest revision has everything that is declared")
+        return 0
+    ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
+    if ruff:
+        subprocess.run([ruff, "check", "--quiet", "--fix", str(file)], check=False)
+        subprocess.run([ruff, "format", "--quiet", str(file)], check=False)
+    print(f"{file}: look at it before you commit it")
+    return 0
+
+
+def _run(verb: str, settings: Settings) -> int:
+    database = open_database(settings)
+    try:
+        if verb == "status":
+            print(f"database {migrations.current(database)}, program {migrations.head()}")
+        elif verb == "rotate-key":
+            print(f"{rotate_key(database, key_file(settings.state_dir))} secrets sealed with a new key")
+        else:
+            before, after = migrations.upgrade(database)
+            print(f"up to date at {after}" if before == after else f"upgraded from {before} to {after}")
+    finally:
+        database.close()
+    return 0
+
+
+def main(argv: list[str]) -> int:
+    """Run `openqrm database ARGV`; 0 done, 1 with the reason on standard error."""
+    args = _parser().parse_args(argv)
+    try:
+        return _revision(args.message) if args.verb == "revision" else _run(args.verb, load())
+    except OpenqrmError as error:
+        remedy = f"\n{error.remedy}" if error.remedy else ""
+        print(f"openqrm database: {error.detail}{remedy}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
