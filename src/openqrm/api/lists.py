@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, cast
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, Protocol
 
 from openqrm.domain.errors import InvalidError
-from openqrm.domain.model import R, Record, attributes
+from openqrm.domain.model import Record, attributes
 from openqrm.operations.authorize import visible
 
 if TYPE_CHECKING:
@@ -18,32 +16,46 @@ if TYPE_CHECKING:
 
 OPERATORS = ("ne", "lt", "le", "gt", "ge", "in", "null")
 """Written as `field__operator=value`; without one: equal. `in` takes a comma-separated list, `null` true or false."""
-MAX_LIMIT = 1000
+MAX_LIMIT = 500
 DEFAULT_LIMIT = 100
 MAX_SEARCH = 200
+MAX_VALUE = 4000
+_RESERVED = frozenset({"limit", "cursor", "sort", "q"})
 
 
 @dataclass(frozen=True)
 class ListQuery:
-    """`conditions` are as for `Reader.find`. `sort` is a field, with `-` in front for descending."""
+    """`filters` are (field, operator, value). `sort` is a field, with `-` in front for descending."""
 
-    conditions: Mapping[str, Any] = field(default_factory=dict)
+    filters: tuple[tuple[str, str, Any], ...] = ()
     search: str = ""
     sort: str = "id"
-    limit: int = DEFAULT_LIMIT
     cursor: str | None = None
+    limit: int = DEFAULT_LIMIT
 
 
-@dataclass(frozen=True)
-class Page(Generic[R]):
-    """`next` is the cursor of the page that follows; None at the end."""
+class Page(Protocol):
+    """What a list answers; `capped` says that there are more than `total`."""
 
-    items: Sequence[R]
-    next: str | None
+    @property
+    def records(self) -> Sequence[Record]:
+        """In order."""
+
+    @property
+    def next_cursor(self) -> str | None:
+        """Where the page that follows begins."""
+
+    @property
+    def total(self) -> int:
+        """How many meet the query."""
+
+    @property
+    def capped(self) -> bool:
+        """Whether counting stopped there."""
 
 
-Lists = Callable[[type[Record], ListQuery], Page[Any]]
-"""Blocking; InvalidError for a cursor that does not belong to the query."""
+Lists = Callable[[type[Record], ListQuery], Page]
+"""Blocking; InvalidError naming the field, `sort`, `limit` or `cursor`."""
 
 
 def filters(record: type[Record]) -> tuple[str, ...]:
@@ -56,34 +68,35 @@ def known_parameters(record: type[Record]) -> frozenset[str]:
     """Every parameter a list of these records takes."""
     names = filters(record)
     suffixed = {f"{name}__{operator}" for name in names for operator in OPERATORS}
-    return frozenset({"limit", "cursor", "sort", "q", *names, *suffixed})
+    return frozenset({*_RESERVED, *names, *suffixed})
 
 
 def query_of(record: type[Record], given: Mapping[str, str], actor: Actor) -> ListQuery:
     """The parameters as a query that shows only what the actor may see; InvalidError naming the parameter."""
-    reserved = {"limit", "cursor", "sort", "q"}
-    conditions = {name: _value(record, name, text) for name, text in given.items() if name not in reserved}
+    found: list[tuple[str, str, Any]] = []
+    for name, text in given.items():
+        if len(text) > MAX_VALUE:
+            raise InvalidError(f"{name}: is too long", field=name)
+        if name not in _RESERVED:
+            field, _, operator = name.partition("__")
+            found.append((field, operator or "eq", text))
+    found += [(name, "eq", value) for name, value in visible(actor, record).items()]
     search = given.get("q", "")
     if len(search) > MAX_SEARCH:
         raise InvalidError(f"q: at most {MAX_SEARCH} characters", field="q")
     return ListQuery(
-        conditions=conditions | _narrowed(record, actor, conditions),
+        filters=tuple(found),
         search=search,
         sort=_sort(record, given.get("sort", "id")),
-        limit=_limit(given.get("limit")),
         cursor=given.get("cursor"),
+        limit=_limit(given.get("limit")),
     )
-
-
-def _narrowed(record: type[Record], actor: Actor, conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """Visibility wins over a filter on the same field: what is not visible is not found."""
-    narrow = visible(actor, record)
-    return {name: value if conditions.get(name, value) == value else -1 for name, value in narrow.items()}
 
 
 def _sort(record: type[Record], text: str) -> str:
     if text.removeprefix("-") not in filters(record):
-        raise InvalidError(f"sort: cannot sort by {text[:80]}", field="sort", remedy=", ".join(filters(record)))
+        known = ", ".join(filters(record))
+        raise InvalidError(f"sort: cannot sort by {text[:80]}", field="sort", remedy=f"sort by one of: {known}")
     return text
 
 
@@ -94,22 +107,3 @@ def _limit(text: str | None) -> int:
     if not 1 <= number <= MAX_LIMIT:
         raise InvalidError(f"limit: is 1 to {MAX_LIMIT}", field="limit")
     return number
-
-
-def _value(record: type[Record], name: str, text: str) -> Any:
-    field_name, _, operator = name.partition("__")
-    adapter = _adapter(record, field_name)
-    try:
-        if operator == "null":
-            return TypeAdapter(bool).validate_strings(text)
-        if operator == "in":
-            return [adapter.validate_strings(part) for part in text.split(",")][:MAX_LIMIT]
-        return adapter.validate_strings(text)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        raise InvalidError(f"{name}: {message}", field=name) from error
-
-
-@cache
-def _adapter(record: type[Record], name: str) -> TypeAdapter[Any]:
-    return TypeAdapter(cast("Any", record.model_fields[name].annotation))

@@ -143,11 +143,13 @@ def _reading(made: Document, record: type[Record]) -> None:
     entity, schema = record.entity, made.record(record)
     page = {
         "type": "object",
-        "required": ["items", "next"],
+        "required": ["items", "next", "total", "capped"],
         "additionalProperties": False,
         "properties": {
             "items": {"type": "array", "items": schema},
             "next": {"type": ["string", "null"], "description": "cursor of the page that follows"},
+            "total": {"type": "integer", "description": "how many there are in all, counted up to a limit"},
+            "capped": {"type": "boolean", "description": "there are more than `total`"},
         },
     }
     made.add(

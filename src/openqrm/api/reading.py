@@ -36,7 +36,8 @@ def listing(record: type[Record], context: ApiContext) -> Callable[[Request], Aw
         actor = await actor_of(request, context)
         query = query_of(record, incoming.parameters(request, known), actor)
         page = await context.call(partial(context.lists, record, query))
-        return as_json({"items": [shown(item) for item in page.items], "next": page.next})
+        items = [shown(item) for item in page.records]
+        return as_json({"items": items, "next": page.next_cursor, "total": page.total, "capped": page.capped})
 
     return handle
 

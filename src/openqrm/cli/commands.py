@@ -1,0 +1,166 @@
+"""Commands on entities: list, show, and every operation the server declares."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from openqrm.cli import follow, options, output
+from openqrm.cli.failures import FAILED, OK, USAGE, CliError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from openqrm.cli.client import Client
+    from openqrm.cli.schema import Schema
+
+
+def run(client: Client, schema: Schema, kind: str, verb: str, rest: Sequence[str]) -> int:
+    """One command; the exit code."""
+    operation = schema.verbs(kind).get(verb)
+    if operation is not None:
+        return _operation(client, schema, operation, rest)
+    entity = schema.entities.get(kind)
+    if entity is not None and verb == "list":
+        return _list(client, schema, kind, rest)
+    if entity is not None and verb == "show":
+        return _show(client, entity, kind, rest)
+    known = sorted({*schema.verbs(kind), *(("list", "show") if entity else ())})
+    if not known:
+        raise CliError(f"there is no {kind}", USAGE, remedy=f"known: {', '.join(schema.kinds())}")
+    raise CliError(f"{kind} has no verb {verb}", USAGE, remedy=f"known: {', '.join(known)}")
+
+
+def _list(client: Client, schema: Schema, kind: str, rest: Sequence[str]) -> int:
+    entity = schema.entities[kind]
+    given = options.list_parser(kind, entity).parse_args(rest)
+    query = options.conditions(given)
+    wanted = given.limit or (None if given.all else 100)
+    items: list[dict[str, Any]] = []
+    following = total = None
+    while wanted is None or len(items) < wanted:
+        query["limit"] = str(min(500, (wanted or 500 + len(items)) - len(items)))
+        page = client.request("GET", f"/v1/{entity['plural']}?{urlencode(query)}").data
+        items += page["items"]
+        following, total = page["next"], page["total"]
+        if following is None:
+            break
+        query["cursor"] = following
+    if given.json:
+        output.as_json({"items": items, "next": following, "total": total})
+        return OK
+    columns = entity["columns"]
+    names = _names(client, schema, columns, items)
+    titles = [f"{title} ({unit})" if unit else title for _, title, unit, _ in columns]
+    rows = [[names.get((ref, item[name]), item[name]) for name, _, _, ref in columns] for item in items]
+    output.table(titles, rows)
+    if following is not None:
+        output.note(f"{len(items)} of {total} shown; --all shows all")
+    return OK
+
+
+def _names(
+    client: Client, schema: Schema, columns: list[list[str]], items: list[dict[str, Any]]
+) -> dict[tuple[str, Any], str]:
+    """What people call the things that ids in a table point to: one request for each kind."""
+    found: dict[tuple[str, Any], str] = {}
+    for ref in {column[3] for column in columns if column[3] in schema.entities}:
+        ids = {item[name] for name, _, _, of in columns if of == ref for item in items if item[name] is not None}
+        entity = schema.entities[ref]
+        if not ids or len(ids) > 100 or entity["label"] == "id":
+            continue
+        query = urlencode({"id__in": ",".join(str(each) for each in sorted(ids)), "limit": "100"})
+        for item in client.request("GET", f"/v1/{entity['plural']}?{query}").data["items"]:
+            found[ref, item["id"]] = item[entity["label"]]
+    return found
+
+
+def _show(client: Client, entity: dict[str, Any], kind: str, rest: Sequence[str]) -> int:
+    given = options.show_parser(kind).parse_args(rest)
+    path = f"/v1/{entity['plural']}/{quote(given.target, safe='')}"
+    data = client.request("GET", path).data
+    if kind == "operation" and not given.json:
+        output.record(data, entity["titles"])
+        output.steps(client.request("GET", f"{path}/steps").data["items"])
+        return OK
+    if given.json:
+        output.as_json(data)
+    else:
+        output.record(data, entity["titles"])
+    return OK
+
+
+def _operation(client: Client, schema: Schema, operation: dict[str, Any], rest: Sequence[str]) -> int:
+    given = options.operation_parser(operation).parse_args(rest)
+    body = options.arguments(operation, given)
+    for option in operation["arguments"]:
+        if option["secret"] and option["required"] and option["path"][0] not in body:
+            body[option["path"][0]] = _asked_secret(option)
+    _confirm(operation, given)
+    path = operation["path"].replace("{which}", quote(given.target, safe="") if operation["target"] else "")
+    switches = {"dry_run": given.dry_run, "wait": operation["waits"] and given.queue}
+    query = urlencode({name: "true" for name, wanted in switches.items() if wanted})
+    headers = {"Idempotency-Key": given.key} if given.key else {}
+    answer = client.request(operation["method"], f"{path}?{query}" if query else path, body or None, headers)
+    entity = schema.entities.get(operation["kind"], {"titles": {}})
+    if given.dry_run:
+        return _planned(answer.data, entity, as_json=given.json)
+    if answer.status == 202:
+        return _queued(client, answer.data, schema, wait=given.wait, as_json=given.json)
+    if given.json:
+        output.as_json(answer.data)
+    elif answer.data is None:
+        print("done")
+    else:
+        output.record(answer.data, entity["titles"])
+    return OK
+
+
+def _planned(data: dict[str, Any], entity: dict[str, Any], *, as_json: bool) -> int:
+    if as_json:
+        output.as_json(data)
+        return OK
+    output.steps(data["steps"])
+    if data["record"] is not None:
+        output.record(data["record"], entity["titles"])
+    output.note("nothing was done")
+    return OK
+
+
+def _queued(client: Client, queued: dict[str, Any], schema: Schema, *, wait: bool, as_json: bool) -> int:
+    ended = follow.follow(client, queued, quiet=as_json) if wait else queued
+    failed = follow.failure(ended) if wait else None
+    if as_json:
+        output.as_json(ended)
+        return FAILED if failed else OK
+    if failed:
+        raise failed
+    if wait:
+        print(f"operation {ended['id']}: {ended['name']} {ended['target_name']}".rstrip() + " done")
+    else:
+        output.record(ended, schema.entities["operation"]["titles"])
+    return OK
+
+
+def _confirm(operation: dict[str, Any], given: Any) -> None:
+    if not operation["destroys"] or given.yes or given.dry_run:
+        return
+    target = f" {given.target}" if operation["target"] else ""
+    if not sys.stdin.isatty():
+        raise CliError(
+            f"{operation['name']}{target} destroys something: it wants to be confirmed", USAGE, remedy="add --yes"
+        )
+    sys.stderr.write(f"{operation['title']}:{target} — {operation['summary']} Go on? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CliError("nothing was done", USAGE)
+
+
+def _asked_secret(option: dict[str, Any]) -> str:
+    if not sys.stdin.isatty():
+        raise CliError(
+            f"--{option['option']} is needed", USAGE, remedy=f"--{option['option']} - reads it from standard input"
+        )
+    return getpass.getpass(f"{option['title']}: ")

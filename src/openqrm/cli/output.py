@@ -1,0 +1,63 @@
+"""Tables and records for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
+"""Characters that could drive a terminal; what machines report is not trusted."""
+
+
+def as_json(data: Any) -> None:
+    """One document on standard output."""
+    json.dump(data, sys.stdout, ensure_ascii=False, indent=1)
+    sys.stdout.write("\n")
+
+
+def clean(value: Any) -> str:
+    """A value as one line of text."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    if len(text) > 19 and text[10:11] == "T" and text.endswith("Z") and text[:4].isdigit():
+        text = text[:19].replace("T", " ")
+    return text.translate(CONTROL).replace("\n", " ")
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Columns as wide as their contents; the last one is cut at the terminal's edge."""
+    cells = [[clean(value) for value in row] for row in rows]
+    widths = [max([len(title), *(len(row[place]) for row in cells)]) for place, title in enumerate(titles)]
+    edge = shutil.get_terminal_size((200, 24)).columns if sys.stdout.isatty() else 10_000
+    for row in ([title.upper() for title in titles], *cells):
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        print(line[:edge])
+
+
+def record(data: dict[str, Any], titles: dict[str, str]) -> None:
+    """One record, a field per line."""
+    width = max((len(titles.get(name, name)) for name in data), default=0)
+    for name, value in data.items():
+        print(f"{titles.get(name, name).ljust(width)}  {clean(value)}")
+
+
+def steps(found: Sequence[dict[str, Any]]) -> None:
+    """The steps of a dry run."""
+    for number, step in enumerate(found, start=1):
+        print(f"{number:3}  {clean(step.get('kind')):8}  {clean(step.get('title') or step.get('name'))}")
+        detail = step.get("do") or step.get("arguments")
+        if detail:
+            print(f"{'':15}{clean(detail)}")
+
+
+def note(text: str) -> None:
+    """A line for people beside the answer: on standard error."""
+    print(text.translate(CONTROL), file=sys.stderr)
