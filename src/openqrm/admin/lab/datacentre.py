@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from . import accel, network, requirements, state
+from . import accel, kernel, network, requirements, state
 from .controller import Controller, free_port
 from .errors import LabError, NotUpError
 from .machine import Node
@@ -76,7 +76,7 @@ class Lab:
             where.mkdir(parents=True, exist_ok=True)
             where.chmod(0o700)
             (where / NETNS_MARK).write_text(str(int(network.netns_directory_mounted())), encoding="ascii")
-            lab = cls(where, state.LabState(spec, state.current_boot_id(), accelerator=accel.choose()))
+            lab = cls(where, state.LabState(spec, state.current_boot_id(), accelerator=_accelerator()))
             lab._save()
             try:
                 lab._build()
@@ -274,6 +274,11 @@ def down(directory: Path, name: str) -> bool:
         with suppress(OSError):
             where.parent.rmdir()
     return present
+
+
+def _accelerator() -> state.Accelerator:
+    known = kernel.cached()
+    return accel.choose(known.vmlinuz if known else None)
 
 
 def _known_name(directory: Path) -> str | None:
