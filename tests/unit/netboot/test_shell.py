@@ -70,6 +70,29 @@ def test_the_inventory_is_json(shell: list[str], library: Path) -> None:
     assert set(told["dmi"]) == {"vendor", "product", "serial", "uuid"}
 
 
+def test_a_machine_registers_again_until_it_is_taken(shell: list[str], library: Path) -> None:
+    script = """
+    MAC=52:54:00:00:00:01 TOKEN=old API=https://c
+    sleep() { echo "waits $1"; }
+    api() {
+        grep -o '"token":"[a-z]*"' "$RUN/register.json" >>"$RUN/sent"
+        if [ -e "$RUN/tried" ]; then
+            printf "TOKEN='new'\\nNAME='node-1'\\nRESOURCE_ID='7'\\nHEARTBEAT_SECONDS='10'\\n" >"$RUN/answer"
+            printf 200
+        else
+            : >"$RUN/tried"
+            printf 503
+        fi
+    }
+    register
+    echo "$NAME $TOKEN"; cat "$RUN/authorization"
+    register
+    """
+    out = run(shell, library, script)
+    assert out.splitlines() == ["waits 1", "node-1 new", "Authorization: Bearer new"]
+    assert (library.parent / "sent").read_text().split() == ['"token":"old"', '"token":"old"', '"token":"new"']
+
+
 def test_lines_become_chunks(shell: list[str], library: Path) -> None:
     (library.parent / "authorization").write_text("Authorization: Bearer abc\n")
     out = run(shell, library, "chunks host:8443", "hb u=1\ndone 7 0 all is well\n")

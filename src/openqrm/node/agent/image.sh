@@ -23,13 +23,15 @@ start_ssh() { # an SSH server where the image has none; keys in memory, those of
 	rt dropbear -s -r "$RUN/ssh/host_key" -P "$RUN/ssh/pid" 3<&-
 }
 
-keep_lease() { # the server must not give our address away; the address itself stays as it is, whatever DHCP says
-	[ -n "${BOOT_NIC:-}" ] && [ -f "$RUN/net/$BOOT_NIC" ] || return 0
-	# shellcheck source=/dev/null
-	. "$RUN/net/$BOOT_NIC"
-	case ${LEASE:-} in '' | -* | 4294967295) return 0 ;; esac # for ever
-	# shellcheck disable=SC2153 # ADDRESS comes from the lease
-	box udhcpc -i "$BOOT_NIC" -r "$ADDRESS" -s "$RT/bin/true" -b -t 5 -p "$RUN/net/udhcpc.pid" >/dev/null 2>&1 &
+keep_leases() { # servers must not give our addresses away; the addresses stay as they are, whatever DHCP says
+	for file in "$RUN"/net/*; do
+		[ -f "$file" ] || continue
+		# shellcheck source=/dev/null
+		. "$file"
+		case ${LEASE:-} in '' | -* | 4294967295) continue ;; esac # for ever
+		# shellcheck disable=SC2153 # ADDRESS comes from the lease
+		box udhcpc -i "${file##*/}" -r "$ADDRESS" -s "$RT/bin/true" -b -t 5 >/dev/null 2>&1 3<&- &
+	done
 }
 
 forget_unfinished_orders() { # an agent that died in the middle of one gets it again
@@ -62,7 +64,7 @@ main() {
 	[ -f "$RUN/identity.env" ] && . "$RUN/identity.env"
 	umask 077
 	rm -f "$RUN/leaving"
-	keep_lease
+	keep_leases
 	mkdir -p "$RUN/orders" "$RUN/services"
 	forget_unfinished_orders
 	open_stream

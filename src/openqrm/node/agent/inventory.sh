@@ -92,7 +92,10 @@ dmi_json() { # sets DMI_JSON
 host_keys_json() { # sets KEYS_JSON to the public keys of the SSH server that answers here
 	KEYS_JSON=
 	for file in "$RUN"/ssh/*.pub /etc/ssh/ssh_host_*_key.pub; do
-		case $file in /etc/*) [ -e "$RUN/ssh/serving" ] && continue ;; esac
+		case $file in
+		/etc/*) [ -e "$RUN/ssh/serving" ] && continue ;;
+		*) [ -e "$RUN/ssh/serving" ] || continue ;;
+		esac
 		first_line "$file"
 		[ -n "$LINE" ] || continue
 		quoted "$LINE"

@@ -40,7 +40,7 @@ prepare_deployment() {
 }
 
 prepare_root() {
-	[ -z "${STORAGE_NIC:-}" ] || bring_up_storage_nic "$STORAGE_NIC" || refuse "storage NIC $STORAGE_NIC has no address"
+	[ -z "${STORAGE_NIC:-}" ] || bring_up_storage_nic "$STORAGE_NIC"
 	hook=/run/openqrm/root-mount
 	fetch "$HOOK_URL" "$hook" || refuse "the root-mount hook could not be fetched"
 	sum=$(sha256sum "$hook")
@@ -100,7 +100,9 @@ switch_to_image() {
 	kill -9 -1
 	echo "$NAME" >/proc/sys/kernel/hostname
 	for place in run dev proc sys; do mount --move "/$place" "$ROOT_MNT/$place"; done
-	exec switch_root -c /dev/console "$ROOT_MNT" "${INIT:-/sbin/init}"
+	umask 022
+	exec env -i TERM=linux HOME=/ PATH=/sbin:/usr/sbin:/bin:/usr/bin \
+		/bin/switch_root -c /dev/console "$ROOT_MNT" "${INIT:-/sbin/init}"
 }
 
 undo_deployment() {

@@ -3,7 +3,13 @@
 
 perform() { # ID VERB
 	case $2 in
-	deploy | reboot | poweroff) echo "$2 $1" >/run/openqrm/first ;;
+	deploy) echo "$2 $1" >/run/openqrm/first ;;
+	reboot | poweroff) # not by the first process: it may hang in a deployment whose storage is gone
+		finish "$1" 0 "$2 now"
+		close_stream
+		timeout 5 sync
+		"$2" -f -n
+		;;
 	idle) finish "$1" 0 "idle already" ;;
 	inventory) register && finish "$1" 0 "inventory sent" ;;
 	*) finish "$1" 1 "the initramfs does not know the order $2" ;;
@@ -17,14 +23,6 @@ wait_for_orders() {
 	serve 4<&- &
 	log "idle"
 	while read -r verb id <&4; do
-		case $verb in
-		deploy) deploy "$id" ;;
-		reboot | poweroff)
-			finish "$id" 0 "$verb now"
-			close_stream
-			sync
-			"$verb" -f
-			;;
-		esac
+		[ "$verb" = deploy ] && deploy "$id"
 	done
 }

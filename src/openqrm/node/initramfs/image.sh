@@ -2,6 +2,7 @@
 # What is written into an image's root before it runs: modules, names, access, fstab, agent. Nothing secret.
 
 prepare_image() { # ROOT
+	umask 022
 	for place in run dev proc sys tmp etc root; do [ -d "$1/$place" ] || mkdir -p "$1/$place"; done
 	[ -e "$1${INIT:-/sbin/init}" ] || [ -L "$1${INIT:-/sbin/init}" ] || refuse "the image has no ${INIT:-/sbin/init}"
 	IMAGE_MODULES=all
@@ -14,7 +15,7 @@ prepare_image() { # ROOT
 	[ "${FIRST_BOOT:-0}" = 1 ] && reset_identity "$1"
 	echo "$NAME" >"$1/etc/hostname"
 	grep -q "[[:space:]]$NAME\$" "$1/etc/hosts" 2>/dev/null || echo "127.0.1.1 $NAME" >>"$1/etc/hosts"
-	[ -s /etc/resolv.conf ] && [ ! -L "$1/etc/resolv.conf" ] && cp /etc/resolv.conf "$1/etc/resolv.conf"
+	[ -s /etc/resolv.conf ] && [ ! -L "$1/etc/resolv.conf" ] && cat /etc/resolv.conf >"$1/etc/resolv.conf"
 	authorize_key "$1"
 	install_agent "$1"
 }

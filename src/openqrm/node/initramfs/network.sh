@@ -79,7 +79,10 @@ carry_address() { # the address that the controller gave us, in place of the one
 }
 
 bring_up_storage_nic() { # MAC
-	nic_with_mac "$1" && has_link "$NIC" && lease "$NIC" storage
+	nic_with_mac "$1" || refuse "this machine has no storage NIC $1 (or no driver for it)"
+	has_link "$NIC" || refuse "the storage NIC $1 has no link"
+	lease "$NIC" storage || refuse "the storage NIC $1 got no address"
+	log "storage network: $NIC $ADDRESS"
 }
 
 set_clock() { # from the boot listener's Date header, since a certificate is not valid in 1970
