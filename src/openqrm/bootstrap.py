@@ -1,0 +1,319 @@
+"""The only place that wires implementations to ports: a whole controller from its installation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from openqrm.admin import certificates
+from openqrm.api.application import create_app
+from openqrm.api.context import ApiContext
+from openqrm.api.node.app import create_node_app
+from openqrm.api.node.context import NodeContext
+from openqrm.domain.errors import OpenqrmError, UnreachableError
+from openqrm.domain.kernel import Kernel
+from openqrm.domain.resource import Resource
+from openqrm.domain.user import SYSTEM
+from openqrm.engine.changes import Changes, Conditions
+from openqrm.engine.execution import Ports
+from openqrm.engine.notifier import Notifier
+from openqrm.engine.planning import Planners
+from openqrm.engine.plugins.contexts import Contexts
+from openqrm.engine.plugins.drivers import drivers_over
+from openqrm.engine.plugins.hooks import hooks_over
+from openqrm.engine.plugins.monitor import Monitor
+from openqrm.engine.plugins.supervisor import Supervisor, notifier
+from openqrm.engine.runner import Runner
+from openqrm.netboot.listener import BootContext, BootServer
+from openqrm.netboot.node_files import PackedFiles
+from openqrm.operations.changes import CHANGES
+from openqrm.operations.conditions import CONDITIONS
+from openqrm.operations.core_orders import ORDER_CHANGES
+from openqrm.operations.credentials import Authenticator
+from openqrm.operations.machines import script_asked
+from openqrm.operations.pipeline import Pipeline, Services
+from openqrm.operations.registry import Registry
+from openqrm.plugin_api.drivers import Export, StorageType
+from openqrm.remote.endpoint import Endpoint
+from openqrm.remote.hosts import RemoteHosts
+from openqrm.store.health import HealthStore
+from openqrm.store.journal import SqlJournal
+from openqrm.store.lists import list_records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from starlette.types import ASGIApp, Receive, Scope
+    from starlette.types import Send as AsgiSend
+
+    from openqrm.admin.setup import Installation
+    from openqrm.api.lists import ListQuery, Page
+    from openqrm.domain.model import Record
+    from openqrm.engine.ports import Hosts
+    from openqrm.plugin_api.records import Writer
+    from openqrm.store.database import SqlDatabase
+
+log = logging.getLogger(__name__)
+NODE_PREFIX = "/node/v1"
+_DRAIN_SECONDS = 3
+"""How long open requests may go on when the controller ends."""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where resources are reached, from the database. Blocking; `RemoteHosts` calls it in a thread."""
+
+    database: SqlDatabase
+
+    def lookup(self, resource_id: int) -> Endpoint:
+        """NotFoundError, UnreachableError for one without an address."""
+        with self.database.read() as reader:
+            resource = reader.get(Resource, resource_id)
+        if resource.address is None:
+            raise UnreachableError(f"resource {resource.name} has no address")
+        return Endpoint(resource.address, host_keys=tuple(resource.ssh_host_keys), first_use=resource.manual)
+
+    def learned(self, resource_id: int, key: str) -> None:
+        """Pin the host key that a host made by hand showed first."""
+        with self.database.write() as writer:
+            resource = writer.get(Resource, resource_id)
+            if not resource.ssh_host_keys:
+                writer.update(resource, ssh_host_keys=(key,))
+
+
+@dataclass(frozen=True)
+class StoredSecrets:
+    """Implements the engine's `Secrets` port."""
+
+    database: SqlDatabase
+
+    def get(self, key: str) -> str:
+        """The secret in the clear; NotFoundError."""
+        with self.database.read() as reader:
+            return reader.get_secret(key)
+
+
+class Server(uvicorn.Server):
+    """Signals are the controller's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
+
+
+class Controller:
+    """Everything of one controller. `hosts` may be replaced for benches and tests."""
+
+    def __init__(self, installation: Installation, hosts: Hosts | None = None) -> None:
+        self.installation = installation
+        self.settings = installation.settings
+        self.database = installation.database
+        self.catalogue = installation.catalogue
+        self.hosts = hosts or self._remote_hosts()
+        self.contexts = Contexts(self.catalogue, self.database.read, self.settings.installation())
+        self.hooks = hooks_over(self.contexts)
+        self.drivers = drivers_over(self.contexts)
+        self.shared = self._shared_settings()
+        self.changes = Changes(CHANGES | ORDER_CHANGES, self.shared)
+        self.journal = SqlJournal(self.database)
+        self.registry = Registry.of_installation(self.catalogue.plugins)
+        self.secrets = StoredSecrets(self.database)
+        self.planners = self._planners()
+        services = Services(self.journal, self.changes, self.drivers, self.planners.dry_run)
+        self.pipeline = Pipeline(self.database, self.registry, services, self.shared)
+        self.runner = self._runner()
+        self.supervisor = Supervisor(self.contexts, self.database)
+        self.monitor = Monitor(self.contexts, self.database)
+        self.node = create_node_app(self._node_context())
+        self.boot = BootServer(self._boot_context(), self.settings.address, self.settings.boot_port)
+        self.app = _Split(create_app(self._api_context()), self.node)
+
+    def _remote_hosts(self) -> RemoteHosts:
+        endpoints = Endpoints(self.database)
+        return RemoteHosts(
+            lookup=endpoints.lookup,
+            learned=endpoints.learned,
+            key_file=self.installation.key.private_file,
+            local_gate=self.settings.state_dir / "gate",
+        )
+
+    def _shared_settings(self) -> Mapping[str, Any]:
+        """What operations and changes know of the installation; `deployments` by storage type."""
+        provided = [each for plugin in self.catalogue.plugins for each in plugin.provides]
+        exports = {each.name: each.deployment for each in provided if isinstance(each, Export)}
+        types = [each for each in provided if isinstance(each, StorageType)]
+        deployments = {each.name: exports[each.export] for each in types if each.export in exports}
+        return {**self.settings.installation(), "deployments": deployments}
+
+    def _planners(self) -> Planners:
+        return Planners(
+            database=self.database,
+            hosts=self.hosts,
+            secrets=self.secrets,
+            operation=self.registry.operation,
+            entities=self.registry.entities,
+            hooks=self.hooks,
+            drivers=self.drivers,
+            changes=self.changes,
+            settings=self.shared,
+        )
+
+    def _runner(self) -> Runner:
+        ports = Ports(
+            database=self.database,
+            hosts=self.hosts,
+            changes=self.changes,
+            conditions=Conditions(CONDITIONS, self.shared),
+            plan=self.planners.plan,
+            secrets=self.secrets,
+            call_context=self.contexts.call,
+            notifier=Notifier(),
+        )
+        alone = self.database.dialect == "sqlite"
+        return Runner(ports, self.journal, workers=self.settings.workers, alone=alone)
+
+    def _api_context(self) -> ApiContext:
+        authenticator = Authenticator(self.database, self.installation.session_key)
+        return ApiContext(self.pipeline, self._page, authenticator, self.database.on_commit)
+
+    def _page(self, record: type[Record], query: ListQuery) -> Page:
+        with self.database.read() as reader:
+            return list_records(reader, record, query)
+
+    def _node_context(self) -> NodeContext:
+        return NodeContext(
+            database=self.database,
+            observed=self.database,
+            drivers=self.drivers,
+            files=PackedFiles(self.catalogue),
+            health=HealthStore.open(self.settings),
+            enrol=self._enrol,
+            api_url=self.settings.url,
+            boot_url=self.settings.boot_url,
+            authorized_key=self.installation.key.public,
+            heartbeat_seconds=self.settings.heartbeat_seconds,
+        )
+
+    def _boot_context(self) -> BootContext:
+        return BootContext(
+            database=self.database,
+            hooks=self.hooks,
+            boot_dir=self.settings.boot_dir,
+            boot_url=self.settings.boot_url,
+            api_url=self.settings.url,
+            seen=self._script_asked,
+        )
+
+    def _script_asked(self, writer: Writer, resource: Resource) -> bool:
+        return script_asked(writer, resource, connected=self.node.state.hub.alive(resource.id))
+
+    def _enrol(self, resource_id: int) -> None:
+        """Plug-ins learn of a machine that was never seen before."""
+        self.pipeline.call("resource.enrol", SYSTEM, resource_id, {})
+
+    async def serve(self) -> None:
+        """Run until SIGTERM or SIGINT. OSError when an address is in use or not ours."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        async with contextlib.AsyncExitStack() as stack:
+            await self.start(stack)
+            await ended.wait()
+            log.info("ending")
+
+    async def start(self, stack: contextlib.AsyncExitStack) -> None:
+        """Start everything; `stack` ends it in reverse."""
+        loop = asyncio.get_running_loop()
+        self.planners.attach()
+        wake_supervisor = notifier(self.supervisor, loop)
+        self.database.on_commit(lambda commit: self.runner.ports.notifier.notify(commit.touched))
+        self.database.on_commit(
+            lambda commit: wake_supervisor() if any(kind == "plugin" for kind, _ in commit.touched) else None
+        )
+        await self.node.state.hub.start()
+        stack.push_async_callback(self.node.state.hub.stop)
+        self.boot.start()
+        stack.callback(self.boot.stop)
+        await self.runner.start()
+        stack.push_async_callback(self.runner.stop)
+        for work in (self.supervisor.run(), self.monitor.run()):
+            task = asyncio.create_task(work)
+            stack.push_async_callback(_cancelled, task)
+        for server in self._servers():
+            await _serving(server, stack)
+        await asyncio.to_thread(self._first_kernel)
+        log.info("serving %s, machines boot from %s", self.settings.url, self.settings.boot_url)
+
+    def _servers(self) -> list[Server]:
+        common: dict[str, Any] = {
+            "log_config": None,
+            "access_log": False,
+            "lifespan": "off",
+            "timeout_graceful_shutdown": _DRAIN_SECONDS,
+            "timeout_keep_alive": 75,
+            "server_header": False,
+        }
+        if self.settings.protocol == "https":
+            common |= certificates.uvicorn_options(self.settings)
+        configs = [uvicorn.Config(self.app, host=self.settings.address, port=self.settings.port, **common)]
+        if self.settings.socket is not None:
+            configs.append(uvicorn.Config(self.app, uds=str(self.settings.socket), **common))
+        return [Server(config) for config in configs]
+
+    def _first_kernel(self) -> None:
+        """A new installation gets a default kernel from the server's own, where its files are installed."""
+        version = Path("/proc/sys/kernel/osrelease").read_text(encoding="ascii").strip()
+        if not Path(f"/boot/vmlinuz-{version}").exists() or not Path(f"/lib/modules/{version}").is_dir():
+            return
+        with self.database.read() as reader:
+            if reader.count(Kernel):
+                return
+        with contextlib.suppress(OpenqrmError):
+            self.pipeline.call("kernel.add", SYSTEM, None, {"name": "default", "version": version})
+
+
+class _Split:
+    """Machines' requests go to the node API, everything else to the public one."""
+
+    def __init__(self, public: ASGIApp, node: ASGIApp) -> None:
+        self.public = public
+        self.node = node
+
+    async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+        path: str = scope.get("path", "")
+        if path.startswith(f"{NODE_PREFIX}/"):
+            inner = {**scope, "path": path[len(NODE_PREFIX) :], "root_path": ""}
+            await self.node(inner, receive, send)
+        else:
+            await self.public(scope, receive, send)
+
+
+async def _serving(server: Server, stack: contextlib.AsyncExitStack) -> None:
+    """Start a server and wait until it listens; OSError when it cannot."""
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        if task.done():
+            await task
+            raise OSError(f"cannot listen on {server.config.uds or server.config.port}")
+        await asyncio.sleep(0.01)
+
+    async def end() -> None:
+        server.should_exit = True
+        await task
+
+    stack.push_async_callback(end)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

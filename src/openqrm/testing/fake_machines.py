@@ -1,0 +1,89 @@
+"""Machines that exist in the database only: they do what they are ordered to, at once or late, as real ones report it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from openqrm.domain.resource import Desired, Health, MachineOrder, Phase, Power, Resource
+from openqrm.operations import states
+
+if TYPE_CHECKING:
+    from openqrm.engine.ports import Database
+    from openqrm.plugin_api.records import Writer
+
+OPEN = ("open", "acknowledged")
+
+
+def idle_machine(number: int, **fields: object) -> Resource:
+    """A machine as it stands in the idle pool."""
+    octets = f"{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    mac = "52:54:" + ":".join(f"{number >> shift & 255:02x}" for shift in (24, 16, 8, 0))
+    values: dict[str, object] = {
+        "name": f"node-{number}",
+        "mac": mac,
+        "address": f"10.{octets}",
+        "phase": Phase.IDLE,
+        "desired": Desired.IDLE,
+        "health": Health.OK,
+        "power": Power.ON,
+        "boot_id": str(uuid.UUID(int=number)),
+        "cpus": 1,
+        "memory_mb": 512,
+        "nic_count": 1,
+    }
+    return Resource(**{**values, **fields})  # type: ignore[arg-type]  # validated by the model
+
+
+@dataclass
+class FakeMachines:
+    """Carries out open orders. `broken` names verbs that machines fail; `boots` counts them."""
+
+    database: Database
+    broken: set[str] = field(default_factory=set)
+    boots: int = 1_000_000
+
+    def tick(self, limit: int = 500) -> int:
+        """Carry out the orders that are open now, in one transaction; returns how many."""
+        with self.database.read() as reader:
+            waiting = reader.find(MachineOrder, limit=limit, state__in=OPEN)
+        if not waiting:
+            return 0
+        with self.database.write() as writer:
+            for order in waiting:
+                self._obey(writer, writer.get(MachineOrder, order.id))
+        return len(waiting)
+
+    def _obey(self, writer: Writer, order: MachineOrder) -> None:
+        resource = writer.get(Resource, order.resource_id)
+        if order.state not in OPEN:
+            return
+        if order.boot_id not in ("", resource.boot_id):
+            writer.update(order, state="void", text="meant for another boot")
+        elif order.verb in self.broken:
+            writer.update(order, state="failed", text=f"this machine cannot {order.verb}")
+            if resource.phase is Phase.DEPLOYING:
+                states.apply(writer, resource, "phase", "deploy-failed")
+        else:
+            writer.update(order, state="done", progress=100)
+            self._carried_out(writer, resource, order.verb)
+
+    def _carried_out(self, writer: Writer, resource: Resource, verb: str) -> None:
+        if verb == "deploy":
+            if resource.phase is Phase.DEPLOYING:
+                states.apply(writer, resource, "phase", "registered-image")
+        elif verb == "poweroff":
+            states.apply(writer, resource, "phase", "powered-off")
+        else:
+            self.boots += 1
+            changed = states.apply(writer, resource, "phase", "registered-initramfs")
+            writer.update(changed, boot_id=str(uuid.UUID(int=self.boots)))
+
+    async def run(self, pause: float = 0.002) -> None:
+        """Until cancelled."""
+        while True:
+            if not self.tick():
+                await asyncio.sleep(pause)
+            await asyncio.sleep(0)
