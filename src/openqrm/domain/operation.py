@@ -36,6 +36,7 @@ OPERATION_STATES = StateTable(
         Row(OperationStatus.QUEUED, "claim", OperationStatus.RUNNING, "a controller took it"),
         Row(OperationStatus.RUNNING, "finish", OperationStatus.DONE, "every step is done"),
         Row(OperationStatus.RUNNING, "fail", OperationStatus.UNDOING, "a step failed three times"),
+        Row(OperationStatus.RUNNING, "wait", OperationStatus.QUEUED, "it may wait for a conflict to go away"),
         Row(OperationStatus.QUEUED, "cancel", OperationStatus.UNDOING, "cancelled before it acted"),
         Row(OperationStatus.RUNNING, "cancel", OperationStatus.UNDOING, "cancelled: what it did is undone"),
         Row(OperationStatus.UNDOING, "undone", OperationStatus.FAILED, "everything it did is undone"),
@@ -80,6 +81,9 @@ class Operation(Record):
         bool, Attr("Forward only", help="never undone: after three failures it waits for a human and then goes on")
     ] = False
     rerun_of: Annotated[Id | None, Attr("Re-run of", ref="operation")] = None
+    not_before: Annotated[
+        datetime | None, Attr("Not before", help="when a conflict that keeps it waiting is looked at again")
+    ] = None
     cancel_requested: Annotated[bool, Attr("Cancel requested", derived=True)] = False
     """Whoever owns the operation sees this at its next journal write, and undoes what was done."""
 

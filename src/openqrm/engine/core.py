@@ -27,6 +27,7 @@ from openqrm.engine.messages import (
     Prepared,
     Raise,
     Refused,
+    Rest,
     Resume,
     Sleep,
     Succeeded,
@@ -35,7 +36,7 @@ from openqrm.engine.messages import (
     Verified,
     Verify,
 )
-from openqrm.engine.state import EFFECT, WORKING, OperationState, Policy, StepState, remaining
+from openqrm.engine.state import EFFECT, WORKING, OperationState, Policy, StepState, patience, remaining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +132,7 @@ def _claimed(state: OperationState, now: datetime) -> Decision:
     if state.status not in WORKING | {OperationStatus.QUEUED}:
         raise ConflictError(f"operation {state.id} is {state.status}: nothing to execute")
     if state.status is OperationStatus.QUEUED:
-        state = replace(state, status=OperationStatus.RUNNING)
+        state = replace(state, status=OperationStatus.RUNNING, not_before=None)
     for step in state.steps:
         if step.status is not StepStatus.ACTING:
             continue
@@ -167,9 +168,11 @@ def _next(state: OperationState, now: datetime) -> Decision:
 def _went_wrong(
     state: OperationState, step: StepState, event: Failed | Refused, now: datetime, policy: Policy
 ) -> Decision:
+    undoing = state.status is OperationStatus.UNDOING
+    if isinstance(event, Failed) and event.conflict and not undoing and state.admitting(step.name):
+        return _rested(state, step, event.error, now)
     if step.atomic:
         step = replace(step, attempts=step.attempts + 1)
-    undoing = state.status is OperationStatus.UNDOING
     if isinstance(event, Failed) and event.retryable and step.attempts % policy.tries:
         later = now + policy.pause(step.attempts)
         status = StepStatus.UNDOING if undoing else StepStatus.ACTING
@@ -179,6 +182,13 @@ def _went_wrong(
         return _stuck(state, step, event.error)
     untouched = isinstance(event, Refused) and step.attempts <= 1 and not step.doubt
     return _give_up(state, step, StepStatus.UNDONE if untouched else StepStatus.FAILED, event.error, now)
+
+
+def _rested(state: OperationState, step: StepState, error: Mapping[str, Any], now: datetime) -> Decision:
+    """Its caller was told that it waits for a conflict to go away: back to the queue, without a try counted."""
+    until = now + patience(now - (state.since or now))
+    state = replace(_with(state, step, error=error), status=OperationStatus.QUEUED, not_before=until)
+    return Decision(state, Rest(until))
 
 
 def _give_up(

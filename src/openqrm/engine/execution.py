@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from openqrm.domain.errors import (
     CommandFailedError,
+    ConflictError,
     InvalidError,
     OpenqrmError,
     StaleError,
@@ -128,7 +129,8 @@ def failure(error: Exception, resolver: Resolver | None = None) -> Failed | Refu
     if isinstance(error, OpenqrmError):
         final = isinstance(error, InvalidError | UnsupportedError | _ConditionFailedError)
         facts = getattr(error, "facts", {})
-        return Failed(mask({**error.as_dict(), **facts}), retryable=not final)
+        conflict = isinstance(error, ConflictError)
+        return Failed(mask({**error.as_dict(), **facts}), retryable=not final, conflict=conflict)
     if isinstance(error, TimeoutError):
         return Failed({"code": "timeout", "detail": "the step did not end in time"})
     log.error("a step raised %s", mask(repr(error)), exc_info=None if resolver and resolver.used else error)

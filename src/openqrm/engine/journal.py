@@ -78,8 +78,8 @@ class Journal(Protocol):
     def claim(self, owner: str, limit: int, kinds: Mapping[str, int] = KINDS) -> Sequence[Work]:
         """Own up to `limit` operations that can run now, oldest first, each at a new epoch.
 
-        An operation can run if it is queued, running or undoing, nobody alive owns it, every step is of a known kind
-        and version, and it is the first of those that share a target.
+        An operation can run if it is queued, running or undoing, its `not_before` has passed, nobody alive owns it,
+        every step is of a known kind and version, and it is the first of those that share a target.
         """
 
     def release(self, hold: Hold) -> None:
@@ -187,7 +187,8 @@ class RecordJournal:
                 behind.add(entry.operation_id)
         found: list[Operation] = []
         for operation in reader.find(Operation, order="id", status__in=list(RUNNABLE)):
-            if operation.owner in alive or operation.id in behind:
+            resting = operation.not_before is not None and operation.not_before > reader.now
+            if operation.owner in alive or operation.id in behind or resting:
                 continue
             steps = reader.find(StepRecord, operation_id=operation.id)
             if all(step.version <= kinds.get(step.kind, 0) for step in steps):

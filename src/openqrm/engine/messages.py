@@ -47,6 +47,8 @@ class Failed:
 
     error: Mapping[str, Any]
     retryable: bool = True
+    conflict: bool = False
+    """Something else is in the way now: an admission waits for it to go."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,14 @@ class Finish:
     status: OperationStatus
 
 
-Command = Prepare | Act | Verify | Undo | Sleep | Finish
+@dataclass(frozen=True)
+class Rest:
+    """Give it back; it may be claimed again from that time on."""
+
+    until: datetime
+
+
+Command = Prepare | Act | Verify | Undo | Sleep | Finish | Rest
 
 
 @dataclass(frozen=True)

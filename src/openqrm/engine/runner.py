@@ -15,7 +15,7 @@ from openqrm.engine.commits import ChangeFailedError, Commit
 from openqrm.engine.core import DEFAULT
 from openqrm.engine.execution import Execution, Outcome, Ports, failure
 from openqrm.engine.journal import Hold, Journal
-from openqrm.engine.messages import Act, Claimed, Command, Decision, Finish, Sleep, Timer, Undo
+from openqrm.engine.messages import Act, Claimed, Command, Decision, Finish, Rest, Sleep, Timer, Undo
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -163,7 +163,7 @@ class Runner:
 
     async def _steps(self, work: Work, hold: Hold) -> None:
         work, decision = await self._commit(work, hold, Outcome(Claimed()))
-        while decision.command is not None and not isinstance(decision.command, Finish):
+        while decision.command is not None and not isinstance(decision.command, Finish | Rest):
             command = decision.command
             if isinstance(command, Act | Undo) and decision.state.step(command.step).atomic:
                 work, decision = await self._change(work, hold, command)

@@ -31,6 +31,11 @@ class Policy:
         return timedelta(seconds=self.backoff[min((attempts - 1) % self.tries, len(self.backoff) - 1)])
 
 
+def patience(waited: timedelta) -> timedelta:
+    """How long until a conflict is looked at again, given how long the operation has waited: 1 to 15 seconds."""
+    return timedelta(seconds=min(15.0, 1 + waited.total_seconds() / 10))
+
+
 @dataclass(frozen=True)
 class StepState:
     """What the decisions need to know of a step.
@@ -86,6 +91,10 @@ class OperationState:
     error: Mapping[str, Any] | None = None
     cancelled: bool = False
     forward_only: bool = False
+    since: datetime | None = None
+    """When it was asked for."""
+    not_before: datetime | None = None
+    """Set while it waits for a conflict of its admission to go away; meanwhile nobody owns it."""
 
     @property
     def progress(self) -> int:
@@ -94,6 +103,15 @@ class OperationState:
             return 100
         done = sum(1 for step in self.steps if step.status is StepStatus.DONE)
         return 100 * done // len(self.steps) if self.steps else 0
+
+    def admitting(self, name: str) -> bool:
+        """Whether a step is part of an admission that was left to the engine: only changes come before it."""
+        for step in self.steps:
+            if step.name == name:
+                return step.atomic
+            if not step.atomic:
+                break
+        return False
 
     def step(self, name: str) -> StepState:
         """A step by name."""

@@ -83,6 +83,8 @@ def state_of(operation: Operation, records: Sequence[StepRecord]) -> OperationSt
         error=operation.error,
         cancelled=operation.cancel_requested,
         forward_only=operation.forward_only,
+        since=operation.created_at,
+        not_before=operation.not_before,
     )
 
 
@@ -157,6 +159,10 @@ def _operation_changes(
         changes["progress"] = state.progress if state.status is not OperationStatus.FAILED else operation.progress
     if state.error != operation.error:
         changes["error"] = state.error
+    if state.not_before != operation.not_before:
+        changes["not_before"] = state.not_before
+    if state.not_before is not None:
+        changes["owner"] = None
     if state.status is operation.status:
         return changes
     changes["status"] = state.status
