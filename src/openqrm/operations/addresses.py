@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from openqrm.plugin_api.records import Reader, Writer
 
-_WINDOW = 256
+_WINDOW = 64
 """How many candidates one query asks about."""
 
 
@@ -84,7 +84,7 @@ def _network(reader: Reader, source: str) -> Network | None:
 def first_free(reader: Reader, network: Network) -> str | None:
     """The next address of the machine range after the last one given out, around the end; None when all are used.
 
-    One query finds the last, and one more settles it unless 256 addresses in a row are used.
+    One query finds the last, and one more settles it unless 64 addresses in a row are used.
     """
     if network.machines is None:
         return None

@@ -6,7 +6,7 @@ One short transaction with a constant number of queries (and one per network car
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.errors import ConflictError
 from openqrm.domain.event import Severity
@@ -116,7 +116,7 @@ def _taken_in(writer: Writer, resource: Resource, report: Report, around: Circum
         fields["address"] = place.address
     if resource.desired in (Desired.NONE, Desired.OFF):
         fields["desired"] = Desired.IDLE
-    resource = writer.update(resource, **fields)
+    resource = _changed(writer, resource, fields)
     boot_nic = machine_nics.sync(writer, resource, report)
     if place is not None and boot_nic is not None:
         addresses.attach(writer, place, boot_nic)
@@ -128,6 +128,12 @@ def _taken_in(writer: Writer, resource: Resource, report: Report, around: Circum
         writer, resource.id, TokenPurpose.SESSION, Stage.INITRAMFS, report.boot_id, generation=0
     )
     return Registered(resource, token, place, new)
+
+
+def _changed(writer: Writer, resource: Resource, fields: dict[str, Any]) -> Resource:
+    """Only what differs is written: most boots bring nothing new."""
+    changes = {name: value for name, value in fields.items() if getattr(resource, name) != value}
+    return writer.update(resource, **changes) if changes else resource
 
 
 def _resume_deployment(writer: Writer, resource: Resource) -> Resource:
@@ -154,7 +160,7 @@ def _from_image(writer: Writer, resource: Resource | None, report: Report) -> Re
     image = writer.get(Image, lease.image_id)
     if image.fresh:
         writer.update(image, fresh=False)
-    resource = writer.update(resource, **report.fields(), power=Power.ON, health=Health.OK)
+    resource = _changed(writer, resource, report.fields() | {"power": Power.ON, "health": Health.OK})
     machine_nics.sync(writer, resource, report)
     machine_orders.deployed(writer, resource, image.name)
     text = f"{resource.name} runs image {image.name}"

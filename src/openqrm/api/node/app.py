@@ -68,14 +68,14 @@ class NodeApi:
         if isinstance(report, Response):
             return report
         source = request.client.host if request.client else ""
-        result = await self._hub.blocking(lambda: self._register(report, source, self._hub.alive))
+        result = await self._hub.writing(lambda: self._register(report, source, self._hub.alive))
         if isinstance(result, machines.Contested):
             number = result.resource_id
             if await self._hub.heard_again(number):
-                result = await self._hub.blocking(lambda: self._second_machine(number))
+                result = await self._hub.writing(lambda: self._second_machine(number))
             else:
                 self._hub.drop(number)
-                result = await self._hub.blocking(lambda: self._register(report, source, lambda _: False))
+                result = await self._hub.writing(lambda: self._register(report, source, lambda _: False))
         if isinstance(result, machines.Registered):
             return wire.plain(wire.assignments(self._answer(result)))
         assert isinstance(result, machines.Refused)  # noqa: S101  # nothing is contested a second time
@@ -121,7 +121,7 @@ class NodeApi:
             with self._context.database.write() as writer:
                 return deployment.assignments(writer, _known(writer, token), self._around)
 
-        return wire.plain(wire.assignments(await self._hub.blocking(compute)))
+        return wire.plain(wire.assignments(await self._hub.writing(compute)))
 
     async def file(self, request: Request) -> Response:
         """The agent, or a plug-in's file for machines."""

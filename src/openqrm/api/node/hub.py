@@ -39,7 +39,7 @@ class Hub:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._connections: dict[int, Connection] = {}
-        self.batches = Batches(context.database, context.health, self.blocking)
+        self.batches = Batches(context.database, context.health, self.writing)
         self._changed: set[tuple[str, int]] = set()
         self._changes = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -69,8 +69,12 @@ class Hub:
         await self.batches.flush()
 
     async def blocking(self, function: Callable[[], T]) -> T:
-        """Run database work in a thread of the node API."""
-        return await asyncio.get_running_loop().run_in_executor(self._context.threads, function)
+        """Run a read of the database in a thread of the node API."""
+        return await asyncio.get_running_loop().run_in_executor(self._context.readers, function)
+
+    async def writing(self, function: Callable[[], T]) -> T:
+        """Run a change of the database, after those that were asked for before."""
+        return await asyncio.get_running_loop().run_in_executor(self._context.writer, function)
 
     @property
     def connected(self) -> int:
@@ -194,17 +198,23 @@ class Hub:
     async def _monitor(self) -> None:
         while True:
             await asyncio.sleep(MONITOR_SECONDS)
-            await self._quietly(lambda: self.blocking(self._judge))
+            await self._quietly(self._watch)
 
-    def _judge(self) -> None:
+    async def _watch(self) -> None:
+        changes = await self.blocking(self._judge)
+        if changes:
+            await self.writing(lambda: self._apply(changes))
+
+    def _judge(self) -> Sequence[heartbeats.Verdict]:
         seen = self._context.health.last_seen()
         now = datetime.now(UTC)
         with self._context.database.read() as reader:
             watched = reader.find(Resource, phase__in=[str(phase) for phase in heartbeats.WATCHED], manual=False)
-        changes = heartbeats.verdicts(watched, seen, self._since, now, self._limits)
-        if changes:
-            with self._context.database.write() as writer:
-                heartbeats.apply(writer, changes)
+        return heartbeats.verdicts(watched, seen, self._since, now, self._limits)
+
+    def _apply(self, changes: Sequence[heartbeats.Verdict]) -> None:
+        with self._context.database.write() as writer:
+            heartbeats.apply(writer, changes)
 
     async def _quietly(self, work: Callable[[], Awaitable[None]]) -> None:
         """A database that is away ends none of our loops."""
