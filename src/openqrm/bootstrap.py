@@ -38,7 +38,7 @@ from openqrm.operations.conditions import CONDITIONS
 from openqrm.operations.core_orders import ORDER_CHANGES
 from openqrm.operations.credentials import Authenticator
 from openqrm.operations.machines import script_asked
-from openqrm.operations.pipeline import Pipeline, Services
+from openqrm.operations.pipeline import Pipeline, Request, Services
 from openqrm.operations.registry import Registry
 from openqrm.plugin_api.drivers import Export, StorageType
 from openqrm.remote.endpoint import Endpoint
@@ -193,6 +193,7 @@ class Controller:
             database=self.database,
             observed=self.database,
             drivers=self.drivers,
+            hooks=self.hooks,
             files=PackedFiles(self.catalogue),
             health=HealthStore.open(self.settings),
             enrol=self._enrol,
@@ -215,9 +216,9 @@ class Controller:
     def _script_asked(self, writer: Writer, resource: Resource) -> bool:
         return script_asked(writer, resource, connected=self.node.state.hub.alive(resource.id))
 
-    def _enrol(self, resource_id: int) -> None:
+    def _enrol(self, writer: Writer, resource_id: int) -> None:
         """Plug-ins learn of a machine that was never seen before."""
-        self.pipeline.call("resource.enrol", SYSTEM, resource_id, {})
+        self.pipeline.within(writer, Request("resource.announce", SYSTEM, resource_id))
 
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT. OSError when an address is in use or not ours."""

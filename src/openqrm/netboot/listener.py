@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from openqrm.domain.errors import NotFoundError, OpenqrmError
+from openqrm.domain.resource import Phase
 from openqrm.netboot import files, script, tickets
 from openqrm.netboot.lookup import decision_for, mac_of, machine
 
@@ -80,7 +81,7 @@ class _Handlers:
         with context.database.read() as reader:
             resource = machine(reader, mac)
             decision = decision_for(reader, resource, context.hooks)
-        if resource is not None and context.seen is not None:
+        if resource is not None and resource.phase is not Phase.BOOTING and context.seen is not None:
             with context.database.write() as writer:
                 context.seen(writer, writer.get(type(resource), resource.id))
         return script.boot(decision, boot_url=context.boot_url, api_url=context.api_url, mac=mac, platform=platform)

@@ -91,8 +91,6 @@ class NodeApi:
             except ConflictError as error:
                 reason = error
                 continue
-            if isinstance(result, machines.Registered) and result.new:
-                self._context.wake()
             return result
         # 503 and not 409: at that, a machine would stop for ever.
         raise UnavailableError(f"the machine cannot be registered now: {reason.detail}")

@@ -55,9 +55,8 @@ class NodeFiles(Protocol):
 
 @dataclass(frozen=True)
 class NodeContext:
-    """`enrol` queues, in the registration's own transaction, what plug-ins do when a resource joins; `wake` tells the
-    engine after the commit. `api_url` and `boot_url` are the addresses machines use. `authorized_key` is the
-    installation's public SSH key.
+    """`enrol` queues, in the registration's own transaction, what plug-ins do when a resource joins. `api_url` and
+    `boot_url` are the addresses machines use. `authorized_key` is the installation's public SSH key.
     """
 
     database: Database
@@ -67,7 +66,6 @@ class NodeContext:
     files: NodeFiles
     health: HealthSink
     enrol: Callable[[Writer, int], None]
-    wake: Callable[[], None]
     api_url: str
     boot_url: str
     authorized_key: str
