@@ -18,7 +18,7 @@ OUTPUT_LIMIT = 16 << 20
 """Bytes of each output that are kept; what comes after is read and dropped."""
 KILL_AFTER = 5
 """Seconds between SIGTERM and SIGKILL for a command that ran out of time."""
-GRACE = 10.0
+GRACE = 4.0
 """Seconds beyond a command's own time until an answer is no longer waited for."""
 TIMED_OUT = 124
 """Exit status of timeout(1)."""

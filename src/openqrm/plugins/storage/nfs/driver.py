@@ -1,0 +1,256 @@
+"""Planners of the directory pool and the NFS export: facts in, steps out.
+
+Each verb is one command on the storage host: a short shell script, given as input, which is idempotent and leaves
+either nothing or the whole. It runs behind the host gate, so that it is not half overtaken by another controller.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Any
+
+from openqrm.domain.errors import (
+    ConflictError,
+    InvalidError,
+    MissingDependencyError,
+    NoCapacityError,
+    UnsupportedError,
+)
+from openqrm.plugin_api.drivers import Cap, StorageContext, VolumeEntry
+from openqrm.plugin_api.steps import Command, Gate, Irreversible, Run
+from openqrm.plugins.storage.nfs.facts import ExportFacts, PoolFacts, export_fact, pool_fact, script
+from openqrm.plugins.storage.nfs.plugin import DirSettings, NfsSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from openqrm.domain.storage import Volume
+    from openqrm.plugin_api.drivers import Client, Grant
+    from openqrm.plugin_api.facts import Fact, Facts
+    from openqrm.plugin_api.steps import Steps
+
+COPY_SECONDS = 7200
+"""For what reads or removes a whole image."""
+GRANT_SECONDS = 60
+
+
+def gate_of(volume: Volume, generation: int) -> Gate:
+    """One gate for everything about a volume, its data and its grants."""
+    return Gate(volume=f"volume-{volume.id}", generation=generation)
+
+
+class DirPool:
+    """Volumes as directories; copies share blocks where the file system can."""
+
+    def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
+        """Free space, volumes, and whether copies share blocks."""
+        return (pool_fact(context, _pool(context)),)
+
+    def confirms(self, capability: Cap, context: StorageContext, facts: Facts) -> bool:
+        """CLONE_COW depends on the file system below the pool; the rest is always there."""
+        found = facts.get(pool_fact(context, _pool(context)))
+        return found is not None and (capability is not Cap.CLONE_COW or found.reflink)
+
+    def entries(self, context: StorageContext, facts: Facts) -> Sequence[VolumeEntry]:
+        """The directories in the pool. A directory has no size of its own."""
+        directory = _pool(context).directory
+        return [VolumeEntry(name, 0, f"{directory}/{name}") for name in self._there(context, facts).volumes]
+
+    def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
+        """An empty directory. NoCapacityError when the volume's size is more than what is free."""
+        self._room(context, volume, facts)
+        return (self._make(context, volume, "create", ()),)
+
+    def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
+        """A copy under another name first, which takes the volume's name when it is whole."""
+        self._room(context, volume, facts)
+        return (self._make(context, volume, "clone", (self.location(context, source),)),)
+
+    def fill(self, context: StorageContext, volume: Volume, archive: str, facts: Facts) -> Steps:
+        """Unpacked beside the volume first, in one piece with it when whole."""
+        self._there(context, facts)
+        return (self._make(context, volume, "fill", (archive,)),)
+
+    def remove(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
+        """Renamed away at once, then deleted."""
+        self._there(context, facts)
+        gone = Run(
+            name="remove",
+            title=f"Remove {self.location(context, volume)}",
+            host=context.host,
+            do=self._removal(context, volume, "remove"),
+            undo=Irreversible(reason="the data is deleted"),
+            gate=gate_of(volume, volume.generation),
+            timeout=COPY_SECONDS,
+        )
+        return (gone,)
+
+    def location(self, context: StorageContext, volume: Volume) -> str:
+        """The volume's directory on the host."""
+        return f"{_pool(context).directory}/{volume.name}"
+
+    def _make(self, context: StorageContext, volume: Volume, verb: str, more: tuple[str, ...]) -> Run:
+        done = {"create": "Make", "clone": "Copy to", "fill": "Unpack into"}[verb]
+        arguments = (_pool(context).directory, volume.name, str(volume.id), *more)
+        return Run(
+            name=verb,
+            title=f"{done} {self.location(context, volume)}",
+            host=context.host,
+            do=_shell(script("pool", f"volume-{verb}"), arguments),
+            undo=self._removal(context, volume, "undo"),
+            gate=gate_of(volume, volume.generation),
+            timeout=COPY_SECONDS,
+        )
+
+    def _removal(self, context: StorageContext, volume: Volume, kind: str) -> Command:
+        arguments = (_pool(context).directory, volume.name, str(volume.id), kind)
+        return _shell(script("pool", "volume-remove"), arguments)
+
+    def _there(self, context: StorageContext, facts: Facts) -> PoolFacts:
+        settings = _pool(context)
+        found = facts.get(pool_fact(context, settings))
+        if found is None:
+            raise ConflictError(
+                f"storage {context.storage.name}: there is no directory {settings.directory} on its host",
+                field="directory",
+                remedy=f"mount its file system there, or make it: mkdir -p {settings.directory}",
+            )
+        return found
+
+    def _room(self, context: StorageContext, volume: Volume, facts: Facts) -> None:
+        free = self._there(context, facts).free_mb
+        if volume.size_mb > free:
+            raise NoCapacityError(
+                f"volume {volume.name} asks for {volume.size_mb} MB; storage {context.storage.name} has {free} MB free",
+                field="size_mb",
+            )
+
+
+class NfsExport:
+    """Hands a directory to exactly one client address, by nfs-ganesha or the kernel's NFS server."""
+
+    def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
+        """The server software, and the grants there are."""
+        return (export_fact(context, _export(context)),)
+
+    def confirms(self, capability: Cap, context: StorageContext, facts: Facts) -> bool:
+        """REVOKE_PROOF holds for nfs-ganesha, which passed the counter test; the kernel's server has not been tried."""
+        return capability is not Cap.REVOKE_PROOF or self._server(context, facts) == "ganesha"
+
+    def grants(self, context: StorageContext, facts: Facts) -> Sequence[Grant]:
+        """The accesses in the servers' configuration."""
+        return facts.get(export_fact(context, _export(context))).grants
+
+    def authorize(
+        self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
+    ) -> Steps:
+        """One client, read and write, root as root. Takes it from whoever had it. Undo revokes.
+
+        InvalidError for a client without address, MissingDependencyError, ConflictError.
+        """
+        server = self._server(context, facts)
+        self._ready(context, facts, server)
+        settings = _export(context)
+        exports = settings.ganesha_exports if server == "ganesha" else settings.kernel_exports
+        arguments = (server, exports, str(volume.id), location, _address(client), str(generation))
+        granted = Run(
+            name="authorize",
+            title=f"Export {location} to {client.name} ({client.address})",
+            host=context.host,
+            do=_shell(script("exports", "export-grant"), arguments),
+            undo=self._revocation(context, volume, location),
+            gate=gate_of(volume, generation),
+            timeout=GRANT_SECONDS,
+        )
+        return (granted,)
+
+    def revoke(
+        self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
+    ) -> Steps:
+        """No server of the host exports it any more, and each one said so."""
+        del facts  # both servers are asked, whichever runs: the host's software may have changed since the grant
+        revoked = Run(
+            name="revoke",
+            title=f"Take {location} back from {client.name}",
+            host=context.host,
+            do=self._revocation(context, volume, location),
+            undo=Irreversible(reason="access that was taken back is granted anew, under a new lease"),
+            gate=gate_of(volume, generation),
+            timeout=GRANT_SECONDS,
+        )
+        return (revoked,)
+
+    def root_device(self, context: StorageContext, volume: Volume, location: str) -> str:
+        """The export path."""
+        del context, volume
+        return location
+
+    def attach(self, context: StorageContext, volume: Volume, location: str) -> Mapping[str, str]:
+        """What `root-mount` needs, and the image's line in /etc/fstab."""
+        del volume
+        options = _export(context).mount_options
+        return {
+            "ROOT_SERVER": context.address,
+            "ROOT_PATH": location,
+            "ROOT_OPTIONS": options,
+            "FSTAB": f"{context.address}:{location} / nfs4 rw,{options} 0 0",
+        }
+
+    def _revocation(self, context: StorageContext, volume: Volume, location: str) -> Command:
+        settings = _export(context)
+        arguments = (settings.ganesha_exports, settings.kernel_exports, str(volume.id), location)
+        return _shell(script("exports", "export-revoke"), arguments)
+
+    def _found(self, context: StorageContext, facts: Facts) -> ExportFacts:
+        return facts.get(export_fact(context, _export(context)))
+
+    def _server(self, context: StorageContext, facts: Facts) -> str:
+        wanted = _export(context).server
+        return self._found(context, facts).server if wanted == "auto" else wanted
+
+    def _ready(self, context: StorageContext, facts: Facts, server: str) -> None:
+        found = self._found(context, facts)
+        name = context.storage.name
+        if server == "none":
+            raise MissingDependencyError(
+                f"the host of storage {name} has no NFS server",
+                remedy="apt-get install nfs-ganesha nfs-ganesha-vfs (or nfs-kernel-server) on it",
+            )
+        if server != "ganesha":
+            return
+        if not found.bus:
+            raise MissingDependencyError(
+                f"the host of storage {name} has nothing to ask nfs-ganesha with",
+                remedy="apt-get install dbus-bin on it (or libglib2.0-bin, or systemd)",
+            )
+        if not found.persistent:
+            directory = _export(context).ganesha_exports
+            raise UnsupportedError(
+                f"exports would be lost when nfs-ganesha on the host of storage {name} restarts: "
+                f"it does not read {directory}",
+                remedy=f"add the line `%dir {directory}` to /etc/ganesha/ganesha.conf and restart nfs-ganesha",
+            )
+
+
+def _pool(context: StorageContext) -> DirSettings:
+    assert isinstance(context.pool, DirSettings)  # noqa: S101  # the declaration's spec
+    return context.pool
+
+
+def _export(context: StorageContext) -> NfsSettings:
+    assert isinstance(context.export, NfsSettings)  # noqa: S101  # the declaration's spec
+    return context.export
+
+
+def _shell(text: str, arguments: tuple[str, ...]) -> Command:
+    return Command(argv=("sh", "-s", "--", *arguments), input=text)
+
+
+def _address(client: Client) -> str:
+    """A single address and nothing else: what goes into a server's configuration names exactly one client."""
+    try:
+        return str(ipaddress.ip_address(client.address))
+    except ValueError:
+        raise InvalidError(
+            f"{client.name} has no address to export to", remedy=f"give resource {client.name} an address"
+        ) from None
