@@ -3,7 +3,7 @@
 Writes are serialized on both: SQLite by `BEGIN IMMEDIATE`, PostgreSQL by one advisory lock held to the end of the
 transaction. So a transaction that reads and then decides is right without retries or deadlocks, and events become
 visible in the order of their ids, which a stream that resumes by id needs. Transactions are short (about a
-millisecond), and a controller that stalls inside one loses its session after `IDLE_SECONDS`.
+millisecond), and a controller that stalls inside one loses its session after `engines.IDLE_SECONDS`.
 
 SQLite syncs every commit (`synchronous=FULL`): in WAL mode NORMAL would be consistent after a power cut, but could
 forget the last commits, and the journal's promise is that a step is on disk before it acts. Data that may be lost,
@@ -13,17 +13,16 @@ heartbeats, are in a file of their own.
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import QueuePool
 
 from openqrm.domain.entities import ENTITIES
-from openqrm.domain.errors import ConflictError, InvalidError
+from openqrm.domain.errors import ConflictError
 from openqrm.store.clock import Clock, utc_now
 from openqrm.store.commits import Commit, Listeners
+from openqrm.store.engines import Sync, checked, engine_for
 from openqrm.store.faults import DuplicateFault, ReferenceFault, translated
 from openqrm.store.records import SqlReader, SqlWriter
 from openqrm.store.secrets import Keyring
@@ -32,16 +31,9 @@ from openqrm.store.tables import Schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from openqrm.domain.model import Record
+    from sqlalchemy.engine import URL
 
-READERS = 8
-"""Connections that read at the same time."""
-WAIT_SECONDS = 30
-"""How long a call waits for a connection or a lock before it is refused."""
-IDLE_SECONDS = 10
-"""PostgreSQL ends a transaction whose controller says nothing for so long: it may be stopped or gone."""
-WRITE_LOCK = 0x6F71726D
-"""The advisory lock of writers, "oqrm"; private to the database it is taken in."""
+    from openqrm.domain.model import Record
 
 
 class SqlDatabase:
@@ -53,8 +45,9 @@ class SqlDatabase:
         self.dialect = url.get_backend_name()
         self._keyring = keyring
         self._clock = clock
-        self.engine = _engine(url, writing=True, durable=durable)
-        self._readers = _engine(url, writing=False, durable=durable)
+        sync: Sync = "FULL" if durable else "OFF"
+        self.engine = engine_for(url, writing=True, sync=sync)
+        self._readers = engine_for(url, writing=False, sync=sync)
         self._listeners = Listeners()
 
     @classmethod
@@ -69,7 +62,7 @@ class SqlDatabase:
     ) -> SqlDatabase:
         """Prepare to connect; nothing is contacted yet. `durable=False` is for tests: it does not wait for the disk."""
         keyring = key if isinstance(key, Keyring) else Keyring.of(key)
-        return cls(_checked(url), Schema(records), keyring, clock, durable=durable)
+        return cls(checked(url), Schema(records), keyring, clock, durable=durable)
 
     def close(self) -> None:
         """Let all connections go."""
@@ -135,80 +128,3 @@ class SqlDatabase:
             with suppress(SQLAlchemyError):  # a connection that broke was rolled back by the server
                 connection.rollback()
             connection.close()
-
-
-def _checked(text: str) -> URL:
-    try:
-        url = make_url(text)
-    except SQLAlchemyError as error:
-        raise InvalidError(f"not a database URL: {error}", field="database_url") from error
-    kind = url.get_backend_name()
-    if kind == "sqlite" and url.database not in (None, "", ":memory:"):
-        return url
-    if kind == "postgresql":
-        return url.set(drivername="postgresql+psycopg")
-    raise InvalidError(
-        "the database is a SQLite file or PostgreSQL",
-        field="database_url",
-        remedy="sqlite:////var/lib/openqrm/openqrm.db or postgresql+psycopg://user@host/name",
-    )
-
-
-def _engine(url: URL, *, writing: bool, durable: bool) -> Engine:
-    pool: dict[str, Any] = {
-        "poolclass": QueuePool,
-        "pool_size": 1 if writing else READERS,
-        "max_overflow": 0,
-        "pool_timeout": WAIT_SECONDS,
-    }
-    if url.get_backend_name() == "sqlite":
-        return _sqlite(url, pool, writing=writing, durable=durable)
-    return _postgresql(url, pool, writing=writing, durable=durable)
-
-
-def _sqlite(url: URL, pool: dict[str, Any], *, writing: bool, durable: bool) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": WAIT_SECONDS, "check_same_thread": False}, **pool)
-    pragmas = ["journal_mode=WAL", f"synchronous={'FULL' if durable else 'OFF'}", "foreign_keys=ON"]
-    pragmas += ["cache_size=-32000", "temp_store=MEMORY", f"query_only={'OFF' if writing else 'ON'}"]
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        del record
-        connection.isolation_level = None  # transactions are begun by us, below
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-    return engine
-
-
-def _postgresql(url: URL, pool: dict[str, Any], *, writing: bool, durable: bool) -> Engine:
-    settings = {
-        "timezone": "UTC",
-        "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
-        "lock_timeout": f"{WAIT_SECONDS}s",
-        "synchronous_commit": "on" if durable else "off",
-    }
-    connect = {
-        "connect_timeout": 5,
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 10_000,
-        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-    }
-    if writing:
-        engine = create_engine(url, connect_args=connect, pool_pre_ping=True, **pool)
-
-        @event.listens_for(engine, "begin")
-        def begin(connection: Connection) -> None:
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
-
-        return engine
-    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-    return create_engine(url, connect_args=connect, pool_pre_ping=True, execution_options=options, **pool)

@@ -12,7 +12,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -34,8 +34,7 @@ MOST_VALUES = 500
 OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "in", "null")
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """A condition on a field declared with `filter=True`; the value may be text, as it comes in a URL.
 
     `in` takes a sequence or comma-separated text; `null` takes true or false.
@@ -44,6 +43,30 @@ class Filter:
     field: str
     operator: str
     value: Any
+
+
+class Query(Protocol):
+    """What is asked for; `ListQuery` is one, and so is what the API makes of a URL."""
+
+    @property
+    def filters(self) -> Sequence[tuple[str, str, Any]]:
+        """As `Filter`: field, operator, value."""
+
+    @property
+    def search(self) -> str:
+        """Terms, all of which must match."""
+
+    @property
+    def sort(self) -> str:
+        """`id` or a filter field, with `-` in front for descending."""
+
+    @property
+    def cursor(self) -> str | None:
+        """Where the page begins."""
+
+    @property
+    def limit(self) -> int:
+        """Records on a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +119,7 @@ class Lister(Protocol):
         """The page."""
 
 
-def list_records(reader: Reader, record: type[R], query: ListQuery) -> Page[R]:
+def list_records(reader: Reader, record: type[R], query: Query) -> Page[R]:
     """A page of records. InvalidError naming the field, `sort`, `limit` or `cursor`."""
     if not isinstance(reader, Lister):
         raise TypeError(f"{type(reader).__name__} cannot list")
@@ -108,7 +131,7 @@ def sortable(record: type[Record]) -> tuple[str, ...]:
     return tuple(name for name, shape in codec.shapes(record).items() if shape.attr.filter and not shape.attr.secret)
 
 
-def check(record: type[Record], query: ListQuery) -> Checked:
+def check(record: type[Record], query: Query) -> Checked:
     """The query as the stores take it."""
     if not 1 <= query.limit <= LONGEST:
         raise InvalidError(f"limit is from 1 to {LONGEST}", field="limit")
@@ -120,7 +143,7 @@ def check(record: type[Record], query: ListQuery) -> Checked:
     if name not in known:
         raise InvalidError(f"cannot sort by {name!r}", field="sort", remedy=f"sort by one of: {', '.join(known)}")
     shape = codec.shapes(record)[name]
-    conditions = tuple(_condition(record, known, one) for one in query.filters)
+    conditions = tuple(_condition(record, known, Filter(*one)) for one in query.filters)
     mark = _mark(record, query)
     after = _position(query.cursor, shape, mark) if query.cursor else None
     return Checked(conditions, query.search, shape, descending, after, query.limit, mark)
@@ -186,9 +209,9 @@ def _parsed(shape: Shape, value: Any, adapter: TypeAdapter[Any]) -> Any:
         raise InvalidError(f"{shape.name}: {error.errors()[0]['msg']}", field=shape.name) from error
 
 
-def _mark(record: type[Record], query: ListQuery) -> str:
+def _mark(record: type[Record], query: Query) -> str:
     """Ties a cursor to its query: with another filter or order it would point nowhere."""
-    parts = [record.entity.name, query.sort, query.search, *(repr(one) for one in query.filters)]
+    parts = [record.entity.name, query.sort, query.search, *(repr(tuple(one)) for one in query.filters)]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:12]
 
 
