@@ -13,7 +13,7 @@ from openqrm.domain.lease import Lease
 from openqrm.domain.model import Attr, Id, Mac, Name, Text
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
-from openqrm.plugin_api.drivers import Cap, Client
+from openqrm.plugin_api.drivers import Cap, Client, confirmed
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
 from openqrm.plugin_api.steps import Change, Irreversible, Plan, Wait
 from openqrm.plugin_api.values import Output
@@ -172,7 +172,13 @@ class _Parts:
         self.export: ExportDriver = context.drivers.export(self.storage)
         self.location = context.drivers.pool(self.storage).location(self.place, self.volume)
         self.client = Client(self.resource.id, self.resource.address or "", self.resource.mac or "", self.resource.name)
-        self.revocable = _declares(context, self.storage, Cap.REVOKE_PROOF)
+        self._declared = _declares(context, self.storage, Cap.REVOKE_PROOF)
+        self._facts = context.facts
+
+    @property
+    def revocable(self) -> bool:
+        """Whether this storage host can prove access revoked; asked when the export's facts are there."""
+        return self._declared and confirmed(self.export, Cap.REVOKE_PROOF, self.place, self._facts)
 
 
 def _declares(context: PlanContext, storage: Storage, capability: Cap) -> bool:

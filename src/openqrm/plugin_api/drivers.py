@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 class Cap(StrEnum):
-    """What a pool or an export declares; what is not declared refuses with UnsupportedError."""
+    """What a pool or an export declares; what is not declared refuses with UnsupportedError.
+
+    Pools: CLONE copies a volume, CLONE_COW in an instant, sharing what is not changed; FILL unpacks an archive into
+    one; LIST finds the volumes there are. Exports: AUTHORIZE grants access to exactly one client; REVOKE_PROOF means
+    that once `revoke` has ended, nothing the client had in flight or sends later reaches the volume, also after a
+    restart of the storage or of the link (the counter test); SHARED means that any machine on the network can be
+    granted access, so that an image may start elsewhere.
+    """
 
     CLONE = "clone"
     CLONE_COW = "clone-cow"
@@ -117,7 +124,11 @@ class Grant:
 
 
 class PoolDriver(Protocol):
-    """Facts are asked first; then each verb returns its steps, gated by `gate-able` volume keys."""
+    """Facts are asked first; then each verb returns its steps.
+
+    Steps that change a volume are gated (`Gate(volume="volume-ID", generation=volume.generation)`), idempotent, leave
+    the whole or nothing, and have an undo that touches only what they made. No two steps of one verb share a name.
+    """
 
     def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
         """What must be known to plan: free space, capabilities of the host, existing volumes."""
@@ -129,7 +140,7 @@ class PoolDriver(Protocol):
         """Make an empty volume."""
 
     def remove(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """Destroy a volume and its data."""
+        """Destroy a volume and its data; nothing happens when it is gone already."""
 
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """Make `volume` a 1:1 copy of `source`, copy-on-write where the host can."""
@@ -142,7 +153,10 @@ class PoolDriver(Protocol):
 
 
 class ExportDriver(Protocol):
-    """Hands a pool's location to exactly one machine, and takes it back."""
+    """Hands a pool's location to exactly one machine, and takes it back.
+
+    Steps are gated under the same key as the volume's, with the lease's generation.
+    """
 
     def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
         """What must be known to plan: which server software the host has, present grants."""
@@ -153,15 +167,31 @@ class ExportDriver(Protocol):
     def authorize(
         self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
     ) -> Steps:
-        """Grant access to one client. Their undo revokes it."""
+        """Grant access to one client, taking it from any other. Their undo revokes it."""
 
     def revoke(
         self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
     ) -> Steps:
-        """Take access back and show that it is gone."""
+        """Take access back and show that it is gone: the last step fails unless the host shows so."""
 
     def root_device(self, context: StorageContext, volume: Volume, location: str) -> str:
         """The root device identifier."""
 
     def attach(self, context: StorageContext, volume: Volume, location: str) -> Mapping[str, str]:
         """`ROOT_*` assignments for the root-mount hook, without secrets."""
+
+
+@runtime_checkable
+class Confirming(Protocol):
+    """A pool or export some of whose declared capabilities depend on what the host has."""
+
+    def confirms(self, capability: Cap, context: StorageContext, facts: Facts) -> bool:
+        """Whether the host, as the driver's facts show it, has a capability that is declared."""
+
+
+def confirmed(driver: PoolDriver | ExportDriver, capability: Cap, context: StorageContext, facts: Facts) -> bool:
+    """Whether a declared capability is there on this very host; true for drivers that depend on nothing.
+
+    `facts` hold what the driver asked for.
+    """
+    return driver.confirms(capability, context, facts) if isinstance(driver, Confirming) else True
