@@ -20,7 +20,7 @@ start_ssh() { # an SSH server where the image has none; keys in memory, those of
 		box mount -t devpts devpts /dev/pts 2>/dev/null
 	fi
 	: >"$RUN/ssh/serving"
-	rt dropbear -s -r "$RUN/ssh/host_key" -P "$RUN/ssh/pid" 3<&-
+	(umask 022 && rt dropbear -s -r "$RUN/ssh/host_key" -P "$RUN/ssh/pid" 3<&-) # its sessions inherit the umask
 }
 
 keep_leases() { # servers must not give our addresses away; the addresses stay as they are, whatever DHCP says

@@ -17,7 +17,7 @@ start_service() { # NAME VERSION SHA256
 	sum=$(box sha256sum "$RUN/service.tar.gz")
 	[ "${sum%% *}" = "$3" ] || { log "service $1: checksum differs" && return 1; }
 	box tar -xzf "$RUN/service.tar.gz" -C "$place" && rm -f "$RUN/service.tar.gz"
-	"$place/start" </dev/null >"$place/log" 2>&1 || return 1
+	(umask 022 && exec "$place/start" </dev/null >"$place/log" 2>&1) || return 1
 	echo "$2" >"$place/.version"
 }
 

@@ -9,7 +9,7 @@ start_ssh_server() {
 		grep '^ssh-ed25519 ' /run/openqrm/ssh/made >/run/openqrm/ssh/host_key.pub
 	fi
 	: >/run/openqrm/ssh/serving
-	rt dropbear -s -r /run/openqrm/ssh/host_key -P /run/openqrm/ssh/pid 2>/dev/null
+	(umask 022 && rt dropbear -s -r /run/openqrm/ssh/host_key -P /run/openqrm/ssh/pid 2>/dev/null)
 }
 
 take_ticket() { # read once, then gone

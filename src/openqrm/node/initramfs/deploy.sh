@@ -61,9 +61,13 @@ load_other_kernel() {
 	fetch "$INITRAMFS_URL" /run/openqrm/initrd || refuse "the initramfs could not be fetched"
 	fetch "$BOOT/boot/ticket/$MAC" /run/openqrm/ticket || refuse "no boot ticket for the other kernel"
 	cat /run/openqrm/ticket >>/run/openqrm/initrd
-	kexec_load /run/openqrm/vmlinuz /run/openqrm/initrd \
-		"openqrm.api=$API openqrm.boot=$BOOT openqrm.mac=$MAC openqrm.kernel=$KERNEL $KERNEL_ARGS" ||
-		refuse "the kernel could not be loaded for kexec"
+	arguments="openqrm.api=$API openqrm.boot=$BOOT openqrm.mac=$MAC openqrm.kernel=$KERNEL $KERNEL_ARGS"
+	if ! kexec_load /run/openqrm/vmlinuz /run/openqrm/initrd "$arguments"; then
+		log "the kernel cannot be loaded by kexec; rebooting into it"
+		echo "METHOD='reboot'" >>/run/openqrm/deployment.env
+		return 0
+	fi
+	rm -f /run/openqrm/vmlinuz /run/openqrm/initrd /run/openqrm/ticket
 	log "kernel $KERNEL_VERSION loaded"
 }
 
@@ -76,7 +80,8 @@ become_image() { # never returns if it works
 		close_stream
 		sync
 		rt kexec -e
-		echo "kexec did not start the kernel" >/run/openqrm/deploy.error
+		log "kexec did not start the kernel; rebooting instead"
+		reboot -f
 		;;
 	reboot)
 		say "progress $ID 80 rebooting"

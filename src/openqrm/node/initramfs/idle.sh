@@ -3,14 +3,13 @@
 
 perform() { # ID VERB
 	case $2 in
-	deploy) echo "$2 $1" >/run/openqrm/first ;;
+	deploy | idle) echo "$2 $1" >/run/openqrm/first ;;
 	reboot | poweroff) # not by the first process: it may hang in a deployment whose storage is gone
 		finish "$1" 0 "$2 now"
 		close_stream
 		timeout 5 sync
 		"$2" -f -n
 		;;
-	idle) finish "$1" 0 "idle already" ;;
 	inventory) register && finish "$1" 0 "inventory sent" ;;
 	*) finish "$1" 1 "the initramfs does not know the order $2" ;;
 	esac
@@ -23,6 +22,10 @@ wait_for_orders() {
 	serve 4<&- &
 	log "idle"
 	while read -r verb id <&4; do
-		[ "$verb" = deploy ] && deploy "$id"
+		# In order: idle after a deployment that is under way is an order to the image, which then gets it again.
+		case $verb in
+		deploy) deploy "$id" ;;
+		idle) finish "$id" 0 "idle already" ;;
+		esac
 	done
 }
