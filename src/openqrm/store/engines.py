@@ -21,7 +21,7 @@ WRITE_LOCK = 0x6F71726D
 """The advisory lock of writers, "oqrm"; private to the database it is taken in."""
 
 Sync = Literal["FULL", "NORMAL", "OFF"]
-"""Whether a commit waits for the disk: always; never, but stays consistent; never. PostgreSQL takes the last two alike."""
+"""Whether a commit waits for the disk: always; never, but consistent; never. PostgreSQL takes the last two alike."""
 
 
 def checked(text: str) -> URL:
