@@ -68,7 +68,7 @@ class Runner:
         self._pool = ThreadPoolExecutor(threads, "openqrm-database") if threads else None
         self.tasks: list[asyncio.Task[None]] = []
         self._pending: list[tuple[Hold, Commit, asyncio.Future[Any]]] = []
-        self._writing: asyncio.Task[None] | None = None
+        self.writing: asyncio.Task[None] | None = None
         self._wakeup: Wakeup | None = None
 
     async def start(self) -> None:
@@ -84,8 +84,8 @@ class Runner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._writing is not None:
-            await asyncio.gather(self._writing, return_exceptions=True)
+        if self.writing is not None:
+            await asyncio.gather(self.writing, return_exceptions=True)
         with suppress(UnavailableError):
             await self.offload(lambda: self.journal.leave(self.owner))
         if self._pool is not None:
@@ -218,8 +218,8 @@ class Runner:
     async def _write(self, hold: Hold, commit: Commit) -> tuple[Work, Decision]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._pending.append((hold, commit, future))
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._flush())
+        if self.writing is None or self.writing.done():
+            self.writing = asyncio.create_task(self._flush())
         result: tuple[Work, Decision] = await future
         return result
 

@@ -109,6 +109,8 @@ def drop(runner: Runner) -> None:
     """Kill a controller: nothing of it runs on, nothing is given back."""
     for task in [*runner.tasks, *runner.active.values()]:
         task.cancel()
+    if runner.writing is not None and runner.writing.done() and not runner.writing.cancelled():
+        runner.writing.exception()  # it was seen: no complaint when it is collected
 
 
 @dataclass(frozen=True)

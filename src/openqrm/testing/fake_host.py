@@ -134,6 +134,10 @@ class FakeHosts:
         if finished.status:
             raise UnreachableError(f"host {host} cannot write {path}")
 
+    async def send_file(self, host: int, source: str, path: str, *, seconds: float) -> None:
+        """The file appears with a text that names its source: fakes have no files on the server."""
+        await self.write_file(host, path, f"sent from {source}", "0600", gate=None, seconds=seconds)
+
     def _request(self, host: int, argv: tuple[str, ...], given: str | None, gate: GateToken | None) -> Request:
         request = Request(len(self.requests), host, argv, given, gate)
         self.requests.append(request)

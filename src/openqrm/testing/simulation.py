@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from openqrm.domain.entities import ENTITIES
 from openqrm.domain.errors import ConflictError
 from openqrm.domain.operation import Counter, Operation, OperationStatus, StepStatus
 from openqrm.engine import requests
@@ -20,24 +21,18 @@ from openqrm.testing.fake_host import FakeHosts, Fault, Request
 from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
-    from openqrm.domain.model import Record
     from openqrm.engine.runner import Runner
     from openqrm.plugin_api.changes import ChangeCall
     from openqrm.plugin_api.records import Reader, Writer
     from openqrm.testing.virtual import VirtualLoop
 
-RECORDS: dict[str, type[Record]] = {}
-
-
-def records() -> dict[str, type[Record]]:
-    """Only what the engine needs: a small database is a fast one."""
-    from openqrm.domain.entities import ENTITIES
-
-    names = ("operation", "step", "operation-target", "controller", "counter", "event")
-    return RECORDS or {name: ENTITIES[name] for name in names}
+NAMES = ("operation", "step", "operation-target", "controller", "counter", "event")
+RECORDS = {name: ENTITIES[name] for name in NAMES}
+"""Only what the engine needs: a small database is a fast one."""
 
 
 def make_thing(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """A change that may be broken for good."""
     name = str(call.arguments["name"])
     if call.arguments.get("broken"):
         raise ConflictError("this change never works")
@@ -45,12 +40,19 @@ def make_thing(writer: Writer, call: ChangeCall) -> dict[str, Any]:
 
 
 def unmake_thing(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """Its undo."""
     writer.delete(Counter, int(call.output["id"]))
     return {}
 
 
 def thing_there(reader: Reader, call: ChangeCall) -> Progress:
+    """Waits for a signal."""
     return Progress(done=reader.count(Counter, name=call.arguments["name"]) > 0)
+
+
+def _must(condition: bool, why: object) -> None:
+    if not condition:
+        raise AssertionError(str(why))
 
 
 CHANGES = {"thing.make": make_thing, "thing.unmake": unmake_thing}
@@ -72,10 +74,10 @@ class Scenario:
     quiet: bool = False
 
     def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)
+        self.rng = random.Random(self.seed)  # noqa: S311  # reproducible, not secret
         rates = self.rng.choice([0.0, 0.05, 0.2, 0.5])
         self.hosts = FakeHosts(faults=lambda request: self._fault(request, rates))
-        database = MemoryDatabase(records(), clock=self.loop.now)
+        database = MemoryDatabase(RECORDS, clock=self.loop.now)
         self.site = Site(database, self.hosts, CHANGES, CONDITIONS, self._plan)
 
     def _fault(self, request: Request, rate: float) -> Fault | None:
@@ -89,13 +91,16 @@ class Scenario:
     # Plans
 
     def step(self, volume: str, generation: int) -> Step:
+        """A random step."""
         self.serial += 1
         name = f"s{self.serial}"
         kind = self.rng.choice(["run", "run", "gated", "grant", "write", "change", "wait"])
         gate = Gate(volume=volume, generation=generation)
         host = self.rng.randint(1, 2)
         if kind == "write":
-            return Write(name=name, host=host, path=f"/f{self.rng.randint(1, 3)}-{volume}", content=f"by {name}", gate=gate)
+            return Write(
+                name=name, host=host, path=f"/f{self.rng.randint(1, 3)}-{volume}", content=f"by {name}", gate=gate
+            )
         if kind == "change":
             broken = self.rng.random() < 0.1
             arguments = {"name": f"thing-{name}", "broken": broken}
@@ -105,7 +110,8 @@ class Scenario:
         if kind == "grant":
             do, undo = Command(argv=("grant", volume, name)), Command(argv=("revoke", volume))
             return Run(name=name, host=1, do=do, undo=undo, gate=gate)
-        undo = Irreversible(reason="it is gone") if self.rng.random() < 0.1 else Command(argv=("unmake", name))
+        gone = self.rng.random() < 0.1
+        undo = Irreversible(reason="it is gone") if gone else Command(argv=("unmake", name))
         verify = Command(argv=("made", name)) if self.rng.random() < 0.5 else None
         return Run(name=name, host=host, do=Command(argv=("make", name)), undo=undo, verify=verify, gate=gate)
 
@@ -120,6 +126,7 @@ class Scenario:
             writer.insert(Counter(name=name))
 
     def enqueue(self, number: int) -> None:
+        """A random operation; its number is its id."""
         volume = f"v{self.rng.randint(1, 2)}"
         steps: list[Step] = [self.step(volume, 1) for _ in range(self.rng.randint(1, 5))]
         if self.rng.random() < 0.4:
@@ -137,18 +144,28 @@ class Scenario:
         if isinstance(steps[0], Change):  # a leading change acts when it is enqueued, and a broken one refuses that
             steps.insert(0, Run(name=f"first{number}", host=1, do=nothing, undo=nothing))
         operation = self.site.enqueue(steps, targets=[volume], forward_only=forward)
-        assert operation.id == number
         self.operations.append(operation.id)
 
     # Driving
 
     def controller(self, number: int, at: int | None) -> tuple[Runner, CrashingJournal]:
+        """A controller that dies at a boundary."""
         journal = CrashingJournal(self.site.journal, at)
-        return self.site.runner(journal=journal, owner=f"c{number}", alone=False, lease_seconds=40, poll_seconds=15, ports={"poll_seconds": 20}), journal
+        return self.site.runner(
+            journal=journal,
+            owner=f"c{number}",
+            alone=False,
+            lease_seconds=40,
+            poll_seconds=15,
+            ports={"poll_seconds": 20},
+        ), journal
 
     def maybe_cancel(self) -> None:
+        """Sometimes someone changes their mind."""
         if self.rng.random() < 0.2:
-            self.loop.call_later(self.rng.choice([0.0, 0.05, 2.0, 20.0]), self._cancel, self.rng.choice(self.operations))
+            self.loop.call_later(
+                self.rng.choice([0.0, 0.05, 2.0, 20.0]), self._cancel, self.rng.choice(self.operations)
+            )
 
     def _cancel(self, operation: int) -> None:
         try:
@@ -164,9 +181,7 @@ class Scenario:
         self.maybe_cancel()
         settled = asyncio.ensure_future(self.site.settle())
         human = asyncio.ensure_future(self.human())
-        number = 0
-        for _ in range(self.rng.choice([0, 0, 1, 2])):
-            number += 1
+        for number in range(1, self.rng.choice([0, 0, 1, 2]) + 1):
             runner, journal = self.controller(number, self.rng.randint(0, 25))
             await runner.start()
             crashed = asyncio.ensure_future(journal.crashed.wait())
@@ -185,7 +200,8 @@ class Scenario:
         await runner.stop()
         self.check()
         ended = {OperationStatus.DONE, OperationStatus.FAILED, OperationStatus.ABANDONED}
-        assert {self.site.status(operation) for operation in self.operations} <= ended
+        statuses = {self.site.status(operation) for operation in self.operations}
+        _must(statuses <= ended, statuses)
 
     async def human(self) -> None:
         """Now and then someone looks at what needs attention: others may wait behind it."""
@@ -207,18 +223,18 @@ class Scenario:
         """A forward-only operation with a step that cannot work: a broken change, a signal that never comes."""
         work = self.site.work(operation)
         return work.operation.forward_only and any(
-            step.status is StepStatus.STUCK
-            and (step.body.get("arguments", {}).get("broken") or step.kind == "wait")
+            step.status is StepStatus.STUCK and (step.body.get("arguments", {}).get("broken") or step.kind == "wait")
             for step in work.steps
         )
 
     # Invariants
 
     def check(self) -> None:
+        """All invariants, once nothing is under way."""
         self.check_gates()
         for operation in self.operations:
             status = self.site.status(operation)
-            assert status not in RUNNABLE, status
+            _must(status not in RUNNABLE, status)
             if status is OperationStatus.DONE:
                 self.check_done(operation)
             if status is OperationStatus.FAILED:
@@ -239,30 +255,34 @@ class Scenario:
         return found
 
     def check_done(self, operation: int) -> None:
-        assert all(self.in_place(operation).values()), self.in_place(operation)
+        """Every effect is in place."""
+        _must(all(self.in_place(operation).values()), self.in_place(operation))
 
     def check_undone(self, operation: int) -> None:
+        """No effect is left but those that cannot be undone."""
         left = {name for name, there in self.in_place(operation).items() if there}
         steps = {step.name: step for step in self.site.work(operation).steps}
         for name in left:
             undo = steps[name].body["undo"]
-            assert isinstance(undo, dict) and "reason" in undo, f"{name} is still there"
+            _must(isinstance(undo, dict) and "reason" in undo, f"{name} is still there")
         mine = {f"by {name}" for name in steps}
         contents = {content for host in self.hosts.hosts.values() for content, _ in host.files.values()}
-        assert not mine & contents, "a file was not restored"
+        _must(not mine & contents, "a file was not restored")
         holders = {client for host in self.hosts.hosts.values() for client, _, _ in host.grants.values()}
-        assert not set(steps) & holders, "a grant is left over"
+        _must(not set(steps) & holders, "a grant is left over")
 
     def check_gates(self) -> None:
+        """Effects behind a gate never went back in generation or epoch."""
         last: dict[tuple[int, str], tuple[int, int]] = {}
         for effect in self.hosts.effects:
             if effect.gate is not None:
                 key, order = (effect.host, effect.gate.volume), (effect.gate.generation, effect.gate.epoch)
-                assert order >= last.get(key, (0, 0)), f"out of order: {effect}"
+                _must(order >= last.get(key, (0, 0)), f"out of order: {effect}")
                 last[key] = order
 
 
 async def play(loop: VirtualLoop, seed: int) -> Scenario:
+    """Play a seed to its end; AssertionError when an invariant does not hold."""
     scenario = Scenario(seed, loop)
     await scenario.play()
     return scenario
