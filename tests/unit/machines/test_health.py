@@ -1,0 +1,83 @@
+"""Health: a pure rule on silence, and its application."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from openqrm.domain.resource import Health, Phase, Resource
+from openqrm.operations.heartbeats import Limits, Verdict, apply, judge, verdicts
+
+if TYPE_CHECKING:
+    from tests.unit.machines.conftest import World
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LIMITS = Limits.of(10)
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("silent", "health"), [(0, "ok"), (34, "ok"), (36, "late"), (59, "late"), (60, "lost"), (3600, "lost")]
+)
+def test_silence_decides(silent: float, health: str) -> None:
+    assert judge(ago(silent), ago(9999), NOW, LIMITS) == health
+
+
+@pytest.mark.parametrize(
+    ("seen", "listening", "health"),
+    [(3600, 1, "unknown"), (3600, 34, "unknown"), (3600, 40, "late"), (3600, 61, "lost"), (2, 1, "ok")],
+)
+def test_a_controller_that_just_started_takes_nobody_for_lost(seen: float, listening: float, health: str) -> None:
+    assert judge(ago(seen), ago(listening), NOW, LIMITS) == health
+
+
+def test_a_machine_never_heard_is_lost_only_after_we_listened_long_enough() -> None:
+    assert judge(None, ago(30), NOW, LIMITS) is Health.UNKNOWN
+    assert judge(None, ago(61), NOW, LIMITS) is Health.LOST
+
+
+def test_a_slow_pace_stretches_the_limits() -> None:
+    assert Limits.of(60) == Limits(210, 270)
+
+
+def resource(number: int, phase: Phase, health: Health, *, manual: bool = False) -> Resource:
+    return Resource(id=number, name=f"node-{number}", phase=phase, health=health, manual=manual)
+
+
+def test_only_watched_machines_whose_health_changes_are_touched() -> None:
+    rows = [
+        resource(0, Phase.ACTIVE, Health.OK),
+        resource(1, Phase.IDLE, Health.OK),
+        resource(2, Phase.IDLE, Health.OK),
+        resource(3, Phase.UNKNOWN, Health.UNKNOWN, manual=True),
+        resource(4, Phase.OFF, Health.OK),
+        resource(5, Phase.ACTIVE, Health.LOST),
+        resource(6, Phase.BOOTING, Health.OK),
+    ]
+    seen = {1: ago(5), 2: ago(70), 5: ago(1)}
+    found = verdicts(rows, seen, ago(9999), NOW, LIMITS)
+    assert [(one.resource.id, str(one.health)) for one in found] == [(2, "lost"), (5, "ok")]
+
+
+def test_a_change_of_health_is_stored_with_an_event_and_a_race_is_left_alone(world: World) -> None:
+    idle = world.register().resource
+    moved = world.register(mac="52:54:00:00:00:02").resource
+    world.phase(moved.id, "deploy")
+    with world.database.write() as writer:
+        assert apply(writer, [Verdict(idle, Health.LOST), Verdict(moved, Health.LOST)]) == 1
+    assert world.resource(idle.id).health is Health.LOST
+    assert world.resource(moved.id).health is Health.OK
+    assert "node-525400000001 is lost: no heartbeat for too long" in world.events("error")
+
+
+def test_silence_on_the_way_to_another_system_alarms_nobody(world: World) -> None:
+    number = world.register().resource.id
+    world.phase(number, "deploy")
+    with world.database.write() as writer:
+        apply(writer, [Verdict(world.resource(number), Health.LATE)])
+    assert world.events("warning") == []
