@@ -204,7 +204,7 @@ async def test_a_registered_machine_has_its_address_for_ever_whatever_id_its_cli
 
 
 async def test_adding_and_removing_twice_is_like_once_and_a_later_owner_keeps_its_address(server: Server) -> None:
-    host = {"network_id": 1, "address": "10.98.0.15", "mac": MAC}
+    host: dict[str, Any] = {"network_id": 1, "address": "10.98.0.15", "mac": MAC}
     await leases.add(server.call(), **host)
     await leases.add(server.call(), **host)
     assert await leases.is_added(server.call(), **host)
