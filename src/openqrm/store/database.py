@@ -22,11 +22,12 @@ from openqrm.domain.entities import ENTITIES
 from openqrm.domain.errors import ConflictError
 from openqrm.store.clock import Clock, utc_now
 from openqrm.store.commits import Commit, Listeners
-from openqrm.store.engines import Sync, checked, engine_for
+from openqrm.store.engines import WAIT_SECONDS, Sync, checked, engine_for
 from openqrm.store.faults import DuplicateFault, ReferenceFault, translated
 from openqrm.store.records import SqlReader, SqlWriter
 from openqrm.store.secrets import Keyring
 from openqrm.store.tables import Schema
+from openqrm.store.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +50,7 @@ class SqlDatabase:
         self.engine = engine_for(url, writing=True, sync=sync)
         self._readers = engine_for(url, writing=False, sync=sync)
         self._listeners = Listeners()
+        self._turns = Turns()
 
     @classmethod
     def open(
@@ -83,7 +85,7 @@ class SqlDatabase:
     @contextmanager
     def write(self) -> Iterator[SqlWriter]:
         """A transaction: committed at the end, rolled back on an exception. UnavailableError."""
-        with self._transaction(self.engine) as connection:
+        with self._turns.turn(WAIT_SECONDS), self._transaction(self.engine) as connection:
             writer = SqlWriter(connection, self.schema, self._keyring, self._clock())
             yield writer
             commit = writer.finish()
