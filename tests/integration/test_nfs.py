@@ -1,0 +1,91 @@
+"""The `nfs-storage` plug-in on a real storage host: sshd, nfs-ganesha, a file system with reflinks, two clients."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from openqrm.plugin_api.drivers import Cap, Client, confirmed
+from openqrm.plugins.storage.nfs.plugin import PLUGIN
+from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
+from openqrm.testing.storage_suite import StorageSuite, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+GRACE_SECONDS = 6.0
+"""After a start the lab's server opens no file for 5 s; a client that gives up then was not refused access."""
+NEEDED = ("ganesha.nfsd", "sshd", "nfs-cat", "nfs-cp", "mkfs.btrfs", "ip")
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
+    missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None]
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"needs root and: {', '.join(missing)}")
+    with real_storage(tmp_path_factory.mktemp("nfs"), "rmtest") as running:
+        yield running
+
+
+@pytest.fixture
+async def subject(storage: RealStorage, tmp_path: Path) -> AsyncIterator[Subject]:
+    machines = {client.address: client for client in storage.clients}
+
+    async def reads(client: Client, path: str) -> str | None:
+        done = await asyncio.to_thread(machines[client.address].read, storage.address, path)
+        return done.stdout if done.returncode == 0 else None
+
+    def start_writing(client: Client, path: str) -> Callable[[], None]:
+        source = tmp_path / "endless"
+        with source.open("wb") as file:
+            file.truncate(1 << 40)
+        child = machines[client.address].start_writing(storage.address, source, path)
+
+        def stop() -> None:
+            child.kill()
+            child.wait()
+
+        return stop
+
+    async def restart() -> None:
+        await asyncio.to_thread(storage.kill_nfs_server)
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(storage.wait_for_nfs_server)
+        await asyncio.sleep(GRACE_SECONDS)
+
+    with storage.controller_network():
+        hosts = storage.hosts()
+        yield Subject(
+            plugin=PLUGIN,
+            type_name="nfs-storage",
+            hosts=hosts,
+            host=STORAGE,
+            address=storage.address,
+            dead_host=STORAGE + 1,
+            clients=tuple(
+                Client(
+                    resource_id=10 + number, address=client.address, mac=f"52:54:00:00:00:1{number}", name=f"c{number}"
+                )
+                for number, client in enumerate(storage.clients)
+            ),
+            reads=reads,
+            start_writing=start_writing,
+            restart=restart,
+        )
+        await hosts.close()
+
+
+class TestNfsStorage(StorageSuite):
+    """The conformance suite."""
+
+
+async def test_what_this_host_has_is_seen(subject: Subject, storage: RealStorage) -> None:
+    export_facts, pool_facts = await subject.export_facts(), await subject.pool_facts()
+    assert confirmed(subject.export, Cap.REVOKE_PROOF, subject.context(), export_facts)
+    assert confirmed(subject.pool, Cap.CLONE_COW, subject.context(), pool_facts) == (storage.pool_type != "directory")
+    assert confirmed(subject.pool, Cap.CLONE, subject.context(), pool_facts)
