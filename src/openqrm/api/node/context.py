@@ -76,5 +76,4 @@ class NodeContext:
     writer: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=1, thread_name_prefix="node-write")
     )
-    """One thread, so that machines are served in the order in which they came: the database has one writer anyway,
-    and threads that wait for it are not woken in order (a machine waited for 6 s with four of them)."""
+    """One thread: the database has one writer anyway, and machines are served in the order in which they came."""
