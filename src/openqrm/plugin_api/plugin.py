@@ -32,7 +32,7 @@ class Family(StrEnum):
 
 @dataclass(frozen=True)
 class Dependency:
-    """A command that must be on PATH, and the Debian package that has it."""
+    """A command that must be on PATH (or a file, by its absolute path), and the Debian package that has it."""
 
     command: str
     package: str

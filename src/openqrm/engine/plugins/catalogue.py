@@ -216,11 +216,13 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], whose: str) -> 
 
 
 def absent(commands: Iterable[Dependency], which: Callable[[str], str | None] = shutil.which) -> tuple[Dependency, ...]:
-    """The commands that are not on PATH (with the system directories, which a user's PATH often lacks)."""
-    return tuple(one for one in commands if not (which(one.command) or _system(one.command)))
+    """The commands that are not on PATH (with the system directories, which a user's PATH often lacks), and files."""
+    return tuple(one for one in commands if not (which(one.command) or _elsewhere(one.command)))
 
 
-def _system(command: str) -> bool:
+def _elsewhere(command: str) -> bool:
+    if command.startswith("/"):
+        return Path(command).exists()
     return any(shutil.which(command, path=path) for path in ("/usr/sbin", "/sbin", "/usr/local/sbin"))
 
 

@@ -11,5 +11,7 @@ PLUGIN = Plugin(
     summary="Hands iPXE to firmware that boots by PXE; everything after that goes over HTTP",
     module="openqrm.plugins.network.tftpd",
     services=(Service(name="in-tftpd", prepare="openqrm.plugins.network.tftpd.service:prepare"),),
-    requires=Requires(commands=(Dependency("in.tftpd", "tftpd-hpa"),)),
+    requires=Requires(
+        commands=(Dependency("in.tftpd", "tftpd-hpa"), Dependency("/usr/lib/ipxe/undionly.kpxe", "ipxe")),
+    ),
 )
