@@ -1,0 +1,341 @@
+"""A datacentre in a database: a storage on a fake host, idle machines that obey, appliances to start and stop.
+
+The planners, the pipeline, the engine and the changes are the real ones; hosts and machines are fakes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from openqrm.domain.appliance import Appliance, AppliancePhase
+from openqrm.domain.kernel import Kernel
+from openqrm.domain.lease import Lease, LeaseState
+from openqrm.domain.operation import Operation as OperationRecord
+from openqrm.domain.operation import OperationStatus
+from openqrm.domain.resource import Desired, Phase, Resource
+from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
+from openqrm.domain.user import SYSTEM
+from openqrm.engine.changes import Changes
+from openqrm.engine.planning import Planners
+from openqrm.operations.changes import CHANGES
+from openqrm.operations.conditions import CONDITIONS
+from openqrm.operations.core_orders import ORDER_CHANGES
+from openqrm.operations.pipeline import Pipeline, Services
+from openqrm.operations.registry import Registry
+from openqrm.plugin_api.drivers import Cap, NoSettings, StorageContext
+from openqrm.plugin_api.facts import Fact
+from openqrm.plugin_api.steps import Command, Gate, Run
+from openqrm.testing.controller import Site, StoredSecrets
+from openqrm.testing.fake_host import FakeHosts
+from openqrm.testing.fake_machines import FakeMachines, idle_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from openqrm.engine.ports import Database
+    from openqrm.plugin_api.drivers import Client, Grant, VolumeEntry
+    from openqrm.plugin_api.facts import Facts
+    from openqrm.plugin_api.operation import Drivers, Hooks
+    from openqrm.plugin_api.records import Reader
+    from openqrm.plugin_api.steps import Steps
+
+STORAGE_HOST = 1
+
+
+class FakeExport:
+    """Grants and revokes on a `FakeHosts` host, behind its gate."""
+
+    def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
+        """One fact, so that planning needs the host to answer."""
+        return (Fact(name="hello", host=context.host, argv=("echo", "hello"), parse=str.strip),)
+
+    def grants(self, context: StorageContext, facts: Facts) -> Sequence[Grant]:
+        """Looked up on the fake host by tests themselves."""
+        del context, facts
+        return ()
+
+    def authorize(
+        self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
+    ) -> Steps:
+        """One gated step, undone by a gated revocation."""
+        del location, facts
+        return (
+            Run(
+                name="authorize",
+                host=context.host,
+                do=Command(argv=("grant", f"volume-{volume.id}", client.name)),
+                undo=Command(argv=("revoke", f"volume-{volume.id}")),
+                gate=Gate(volume=f"volume-{volume.id}", generation=generation),
+            ),
+        )
+
+    def revoke(
+        self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
+    ) -> Steps:
+        """One gated step."""
+        del location, client, facts
+        return (
+            Run(
+                name="revoke",
+                host=context.host,
+                do=Command(argv=("revoke", f"volume-{volume.id}")),
+                undo=Command(argv=("echo", "a revocation is not undone")),
+                gate=Gate(volume=f"volume-{volume.id}", generation=generation),
+            ),
+        )
+
+    def root_device(self, context: StorageContext, volume: Volume, location: str) -> str:
+        """The location itself."""
+        del context, volume
+        return location
+
+    def attach(self, context: StorageContext, volume: Volume, location: str) -> Mapping[str, str]:
+        """Nothing: fake machines mount nothing."""
+        del context, volume, location
+        return {}
+
+
+class FakePool:
+    """Makes and removes things on a `FakeHosts` host."""
+
+    def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
+        """Nothing to know."""
+        del context
+        return ()
+
+    def entries(self, context: StorageContext, facts: Facts) -> Sequence[VolumeEntry]:
+        """None: tests look at the fake host."""
+        del context, facts
+        return ()
+
+    def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
+        """A thing with the volume's name."""
+        del facts
+        return (_thing(context, "make", volume, undo="unmake"),)
+
+    def remove(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
+        """The thing is unmade."""
+        del facts
+        return (_thing(context, "unmake", volume, undo="make"),)
+
+    def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
+        """A thing of its own."""
+        del source
+        return self.create(context, volume, facts)
+
+    def fill(self, context: StorageContext, volume: Volume, archive: str, facts: Facts) -> Steps:
+        """Nothing to unpack into."""
+        del context, volume, archive, facts
+        return ()
+
+    def location(self, context: StorageContext, volume: Volume) -> str:
+        """A path by name."""
+        del context
+        return f"/pool/{volume.name}"
+
+
+def _thing(context: StorageContext, verb: str, volume: Volume, *, undo: str) -> Run:
+    return Run(
+        name=verb,
+        host=context.host,
+        do=Command(argv=(verb, volume.name)),
+        undo=Command(argv=(undo, volume.name)),
+        gate=Gate(volume=f"volume-{volume.id}", generation=volume.generation),
+    )
+
+
+@dataclass(frozen=True)
+class FakeDrivers:
+    """Every storage is a fake pool with a fake export that proves revocations."""
+
+    reader: Reader
+
+    def pool(self, storage: Storage) -> FakePool:
+        """The fake pool."""
+        del storage
+        return FakePool()
+
+    def export(self, storage: Storage) -> FakeExport:
+        """The fake export."""
+        del storage
+        return FakeExport()
+
+    def context(self, storage: Storage, reader: Reader) -> StorageContext:
+        """On the storage's own resource."""
+        del reader
+        return StorageContext(storage, storage.resource_id, "10.0.0.1", NoSettings(), NoSettings())
+
+    def require(self, storage: Storage, capability: str) -> None:
+        """Everything is declared."""
+        Cap(capability)
+        del storage
+
+
+class NoHooks:
+    """No plug-in is started."""
+
+    def appliance(self, moment: str, appliance: Appliance, resource: Resource | None) -> Steps:
+        """Nothing."""
+        del moment, appliance, resource
+        return ()
+
+    def resource(self, moment: str, resource: Resource) -> Steps:
+        """Nothing."""
+        del moment, resource
+        return ()
+
+    def kernel(self, moment: str, kernel: object) -> Steps:
+        """Nothing."""
+        del moment, kernel
+        return ()
+
+    def assign(self, resource: Resource, appliance: Appliance) -> tuple[()]:
+        """Nothing."""
+        del resource, appliance
+        return ()
+
+
+@dataclass
+class Datacentre:
+    """`machines` idle machines and as many appliances as asked for, each with an image of its own."""
+
+    database: Database
+    machines: int = 2
+    appliances: int = 1
+    hosts: FakeHosts = field(default_factory=FakeHosts)
+    hooks: Hooks = field(default_factory=NoHooks)
+    obeying: FakeMachines = field(init=False)
+    site: Site = field(init=False)
+    pipeline: Pipeline = field(init=False)
+    site_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings: dict[str, Any] = {"deployments": {"fake": "fake-root"}}
+        registry = Registry.of_installation()
+        changes = CHANGES | ORDER_CHANGES
+        planners = Planners(
+            database=self.database,
+            hosts=self.hosts,
+            secrets=StoredSecrets(self.database),
+            operation=registry.operation,
+            entities=registry.entities,
+            hooks=lambda reader: self.hooks,  # noqa: ARG005  # the fake looks at nothing
+            drivers=FakeDrivers,
+            changes=Changes(changes, settings),
+            settings=settings,
+            offload=_in_place,
+        )
+        self.site = Site(self.database, self.hosts, changes, CONDITIONS, planners.plan, **self.site_options)
+        drivers: Any = FakeDrivers
+        services = Services(self.site.journal, Changes(changes, settings), drivers, planners.dry_run)
+        self.pipeline = Pipeline(self.database, registry, services, settings)
+        self.obeying = FakeMachines(self.database)
+        self._fill()
+
+    def _fill(self) -> None:
+        with self.database.write() as writer:
+            host = writer.insert(
+                Resource(
+                    name="storage1",
+                    type="server",
+                    manual=True,
+                    address="10.0.0.1",
+                    phase=Phase.UNKNOWN,
+                )
+            )
+            storage = writer.insert(Storage(name="fake1", type="fake", resource_id=host.id))
+            writer.insert(Kernel(name="default", version="6.1", default=True, ready=True))
+            for number in range(1, self.machines + 1):
+                writer.insert(idle_machine(number + 100))
+            for number in range(1, self.appliances + 1):
+                volume = writer.insert(Volume(name=f"volume{number}", storage_id=storage.id, phase=VolumePhase.READY))
+                image = writer.insert(Image(name=f"image{number}", volume_id=volume.id, deployment="fake-root"))
+                writer.insert(Appliance(name=f"service{number}", image_id=image.id))
+
+    def running(self, number: int = 1) -> None:
+        """Appliance `number` runs on machine `number`, as if it had been started and all operations were over."""
+        with self.database.write() as writer:
+            appliance = writer.one(Appliance, name=f"service{number}")
+            machine = writer.one(Resource, name=f"node-{number + 100}")
+            assert appliance is not None  # noqa: S101  # made above
+            assert machine is not None  # noqa: S101
+            image = writer.get(Image, appliance.image_id)
+            past = writer.insert(OperationRecord(name="appliance.start", status=OperationStatus.DONE))
+            writer.insert(
+                Lease(
+                    image_id=image.id,
+                    resource_id=machine.id,
+                    appliance_id=appliance.id,
+                    operation_id=past.id,
+                    generation=1,
+                    held_image=image.id,
+                    held_resource=machine.id,
+                )
+            )
+            writer.update(writer.get(Volume, image.volume_id), generation=1)
+            writer.update(appliance, phase=AppliancePhase.RUNNING, running_on=machine.id)
+            writer.update(machine, phase=Phase.ACTIVE, desired=Desired.ASSIGNED)
+        disk = self.hosts.host(STORAGE_HOST)
+        disk.grants[f"volume-{image.volume_id}"] = (machine.name, 1, 0)
+        disk.seen[f"volume-{image.volume_id}"] = (1, 0)
+
+    def call(self, name: str, target: str, **options: Any) -> OperationRecord:
+        """Call a planned operation as the system."""
+        outcome = self.pipeline.call(name, SYSTEM, target, {}, **options)
+        if outcome.operation is None:
+            raise TypeError(f"{name} is not a planned operation")
+        return outcome.operation
+
+    async def settle(self) -> None:
+        """Until no operation has work, with machines that obey meanwhile."""
+        obeying = asyncio.create_task(self.obeying.run())
+        try:
+            await self.site.settle()
+        finally:
+            obeying.cancel()
+            with suppress(asyncio.CancelledError):
+                await obeying
+
+    async def finish(self, **options: Any) -> None:
+        """A controller from start to stop."""
+        runner = self.site.runner(**options)
+        await runner.start()
+        try:
+            await self.settle()
+        finally:
+            await runner.stop()
+
+    def check(self) -> None:
+        """What must be true whenever no operation runs: leases, grants, states and the idle pool agree."""
+        with self.database.read() as reader:
+            held = {lease.appliance_id: lease for lease in reader.find(Lease, state=LeaseState.HELD)}
+            machines = {each.id: each for each in reader.find(Resource, manual=False)}
+            appliances = reader.find(Appliance)
+            images = {image.id: image for image in reader.find(Image)}
+        grants = self.hosts.host(STORAGE_HOST).grants
+        expected = {}
+        for appliance in appliances:
+            lease = held.get(appliance.id)
+            if appliance.phase is AppliancePhase.RUNNING:
+                assert lease is not None, f"{appliance.name} runs without a lease"  # noqa: S101  # a test's assertion
+                machine = machines[lease.resource_id]
+                assert machine.phase is Phase.ACTIVE, f"{machine.name} is {machine.phase}"  # noqa: S101
+                volume = f"volume-{images[appliance.image_id].volume_id}"
+                expected[volume] = machine.name
+            else:
+                assert appliance.phase is AppliancePhase.STOPPED, f"{appliance.name} is {appliance.phase}"  # noqa: S101
+                assert lease is None, f"{appliance.name} is stopped and holds a lease"  # noqa: S101
+        assert {volume: grant[0] for volume, grant in grants.items()} == expected, grants  # noqa: S101
+        used = {lease.resource_id for lease in held.values()}
+        for machine in machines.values():
+            if machine.id not in used:
+                assert machine.phase is Phase.IDLE, f"{machine.name} is {machine.phase}"  # noqa: S101
+                assert machine.desired is Desired.IDLE, f"{machine.name} is meant to be {machine.desired}"  # noqa: S101
+
+
+async def _in_place(function: Any) -> Any:
+    return function()
