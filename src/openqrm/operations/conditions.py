@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.resource import Health, MachineOrder, Phase, Resource
+from openqrm.operations.core_orders import ORDER_CONDITIONS
 from openqrm.plugin_api.changes import Progress
 
 if TYPE_CHECKING:
@@ -67,4 +68,5 @@ CONDITIONS: dict[str, ConditionFunction] = {
     "resource.image-running": image_running,
     "resource.gone": machine_gone,
     "resource.back": machine_back,
+    **ORDER_CONDITIONS,
 }
