@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, exists, not_, or_, select
+from sqlalchemy import Integer, and_, bindparam, exists, not_, or_, select
 
 from openqrm.domain.operation import Controller, Operation, OperationTarget, StepRecord
 from openqrm.engine.journal import RUNNABLE, RecordJournal
@@ -21,47 +21,60 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.sql.elements import ColumnElement
 
+    from openqrm.engine.ports import Database
     from openqrm.plugin_api.records import Reader
+    from openqrm.store.tables import Schema
 
 
 class SqlJournal(RecordJournal):
     """The journal for `SqlDatabase`."""
 
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._statements: dict[tuple[tuple[str, int], ...], Select[tuple[object, ...]]] = {}
+
     def candidates(self, reader: Reader, limit: int, kinds: Mapping[str, int]) -> Sequence[Operation]:
         """Operations that can run now, oldest first. TypeError for a reader of another kind of database."""
         if not isinstance(reader, SqlReader):
             raise TypeError("the SQL journal needs a SQL database")
-        statement = _runnable(reader, kinds).limit(limit)
+        known = tuple(sorted(kinds.items()))
+        statement = self._statements.get(known)
+        if statement is None:
+            statement = self._statements[known] = _runnable(reader.schema, kinds)
         with translated():
-            rows = reader.connection.execute(statement).all()
+            rows = reader.connection.execute(statement, {"now": reader.now, "count": limit}).all()
         return [reader.decode(Operation, row) for row in rows]
 
 
-def _runnable(reader: SqlReader, kinds: Mapping[str, int]) -> Select[tuple[object, ...]]:
-    operations = reader.schema[Operation].table
+def _runnable(schema: Schema, kinds: Mapping[str, int]) -> Select[tuple[object, ...]]:
+    """Parameters: `now`, `count`."""
+    operations = schema[Operation].table
+    not_before = operations.c.not_before
     return (
         select(operations)
         .where(
             operations.c.status.in_([str(status) for status in RUNNABLE]),
-            _unowned(reader),
-            or_(operations.c.not_before.is_(None), operations.c.not_before <= reader.now),
-            not_(_behind_another(reader)),
-            not_(_unknown_step(reader, kinds)),
+            _unowned(schema),
+            or_(not_before.is_(None), not_before <= bindparam("now", type_=not_before.type)),
+            not_(_behind_another(schema)),
+            not_(_unknown_step(schema, kinds)),
         )
         .order_by(operations.c.id)
+        .limit(bindparam("count", type_=Integer()))
     )
 
 
-def _unowned(reader: SqlReader) -> ColumnElement[bool]:
+def _unowned(schema: Schema) -> ColumnElement[bool]:
     """Nobody alive owns it."""
-    operations, controllers = reader.schema[Operation].table, reader.schema[Controller].table
-    alive = select(controllers.c.name).where(controllers.c.expires_at > reader.now)
+    operations, controllers = schema[Operation].table, schema[Controller].table
+    expires = controllers.c.expires_at
+    alive = select(controllers.c.name).where(expires > bindparam("now", type_=expires.type))
     return or_(operations.c.owner.is_(None), operations.c.owner.not_in(alive))
 
 
-def _behind_another(reader: SqlReader) -> ColumnElement[bool]:
+def _behind_another(schema: Schema) -> ColumnElement[bool]:
     """An earlier unfinished operation shares a target; finished ones have none left."""
-    operations, targets = reader.schema[Operation].table, reader.schema[OperationTarget].table
+    operations, targets = schema[Operation].table, schema[OperationTarget].table
     mine, other = targets.alias("mine"), targets.alias("other")
     return exists().where(
         mine.c.operation_id == operations.c.id,
@@ -70,8 +83,8 @@ def _behind_another(reader: SqlReader) -> ColumnElement[bool]:
     )
 
 
-def _unknown_step(reader: SqlReader, kinds: Mapping[str, int]) -> ColumnElement[bool]:
+def _unknown_step(schema: Schema, kinds: Mapping[str, int]) -> ColumnElement[bool]:
     """A step of a kind or version that this controller cannot execute."""
-    operations, steps = reader.schema[Operation].table, reader.schema[StepRecord].table
+    operations, steps = schema[Operation].table, schema[StepRecord].table
     known = or_(*(and_(steps.c.kind == kind, steps.c.version <= version) for kind, version in kinds.items()))
     return exists().where(steps.c.operation_id == operations.c.id, not_(known))

@@ -81,11 +81,13 @@ class Scenario:
         self.site = Site(database, self.hosts, CHANGES, CONDITIONS, self._plan)
 
     def _fault(self, request: Request, rate: float) -> Fault | None:
+        del request
         if self.quiet or self.rng.random() >= rate:
             return None
         return self.rng.choice([Fault.BEFORE, Fault.DURING, Fault.AFTER, Fault.STATUS, Fault.HANG])
 
     async def _plan(self, operation: Operation, phase: str) -> Plan:
+        del phase
         return Plan(steps=tuple(self.phases[operation.id]))
 
     # Plans
@@ -111,9 +113,9 @@ class Scenario:
             do, undo = Command(argv=("grant", volume, name)), Command(argv=("revoke", volume))
             return Run(name=name, host=1, do=do, undo=undo, gate=gate)
         gone = self.rng.random() < 0.1
-        undo = Irreversible(reason="it is gone") if gone else Command(argv=("unmake", name))
+        undone = Irreversible(reason="it is gone") if gone else Command(argv=("unmake", name))
         verify = Command(argv=("made", name)) if self.rng.random() < 0.5 else None
-        return Run(name=name, host=host, do=Command(argv=("make", name)), undo=undo, verify=verify, gate=gate)
+        return Run(name=name, host=host, do=Command(argv=("make", name)), undo=undone, verify=verify, gate=gate)
 
     def _wait(self, name: str) -> Wait:
         wanted = f"signal-{name}"
