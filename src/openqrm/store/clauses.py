@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, or_, select, tuple_
+from sqlalchemy import and_, func, literal, or_, select, tuple_
 
 from openqrm.store.lists import COUNT_CAP, Checked, Page, finish
 from openqrm.store.words import bounds, terms
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from openqrm.store.records import SqlReader
     from openqrm.store.tables import Projection, Schema
 
+SEARCH_CAP = 1_000
+"""The total of a search with many hits is counted up to here only."""
 NARROW = 2_000
 """Up to so many hits of a search term, the records are fetched by the hits; above, the hits by the records."""
 
@@ -56,18 +58,28 @@ def page(reader: SqlReader, record: type[R], query: Checked) -> Page[R]:
     projection = reader.schema[record]
     table = projection.table
     wanted = [clause(projection, condition) for condition in query.conditions]
-    wanted += [_matches(reader.connection, reader.schema, projection, term) for term in terms(query.search)]
-    counted = select(table.c.id).where(*wanted).limit(COUNT_CAP + 1).subquery()
+    cap = COUNT_CAP
+    for term in terms(query.search):
+        narrow, match = _matches(reader.connection, reader.schema, projection, term)
+        wanted.append(match)
+        cap = cap if narrow else min(cap, SEARCH_CAP)
+    counted = select(table.c.id).where(*wanted).limit(cap + 1).subquery()
     total = reader.connection.execute(select(func.count()).select_from(counted)).scalar_one()
     if query.after is not None:
         wanted.append(_behind(projection, query))
     order = sorting(projection, query.sort.name, query.descending)
     rows = reader.connection.execute(select(table).where(*wanted).order_by(*order).limit(query.limit + 1)).all()
-    return finish(query, [reader.decode(record, row) for row in rows], int(total))
+    return finish(query, [reader.decode(record, row) for row in rows], int(total), cap)
 
 
-def _matches(connection: Connection, schema: Schema, projection: Projection, term: str) -> ColumnElement[bool]:
-    """The records with a word that starts with the term."""
+def _matches(
+    connection: Connection, schema: Schema, projection: Projection, term: str
+) -> tuple[bool, ColumnElement[bool]]:
+    """Whether few words start with the term, and the condition that one of a record does.
+
+    With many, each record is asked in the list's order until the page is full; a scalar subquery, unlike EXISTS, keeps
+    PostgreSQL from collecting all of them first.
+    """
     words = schema.words
     low, high = bounds(term)
     within = and_(words.c.entity == projection.record.entity.name, words.c.word >= low, words.c.word < high)
@@ -75,8 +87,9 @@ def _matches(connection: Connection, schema: Schema, projection: Projection, ter
         select(func.count()).select_from(select(words.c.word).where(within).limit(NARROW + 1).subquery())
     ).scalar_one()
     if hits <= NARROW:
-        return projection.table.c.id.in_(select(words.c.record_id).where(within))
-    return select(words.c.word).where(within, words.c.record_id == projection.table.c.id).exists()
+        return True, projection.table.c.id.in_(select(words.c.record_id).where(within))
+    own = select(literal(1)).where(within, words.c.record_id == projection.table.c.id)
+    return False, own.limit(1).scalar_subquery() == 1
 
 
 def _behind(projection: Projection, query: Checked) -> ColumnElement[bool]:

@@ -79,6 +79,7 @@ def _sqlite(url: URL, pool: dict[str, Any], *, writing: bool, sync: Sync) -> Eng
 def _postgresql(url: URL, pool: dict[str, Any], *, writing: bool, sync: Sync, serial: bool) -> Engine:
     settings = {
         "timezone": "UTC",
+        "jit": "off",  # costs more than our short queries take
         "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
         "lock_timeout": f"{WAIT_SECONDS}s",
         "synchronous_commit": "on" if sync == "FULL" else "off",

@@ -82,7 +82,7 @@ class ListQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
-    """A page of records. `total` is how many meet the query, at most `COUNT_CAP`; then `capped` is true."""
+    """A page of records. `total` is how many meet the query; when `capped`, there are more than that."""
 
     records: tuple[R, ...]
     next_cursor: str | None
@@ -149,7 +149,7 @@ def check(record: type[Record], query: Query) -> Checked:
     return Checked(conditions, query.search, shape, descending, after, query.limit, mark)
 
 
-def finish(checked: Checked, found: Sequence[R], total: int) -> Page[R]:
+def finish(checked: Checked, found: Sequence[R], total: int, cap: int) -> Page[R]:
     """A page from one record more than was asked for, which tells whether there is a next."""
     records = tuple(found[: checked.limit])
     cursor = None
@@ -157,7 +157,7 @@ def finish(checked: Checked, found: Sequence[R], total: int) -> Page[R]:
         last = records[-1]
         value = codec.encode_value(checked.sort, getattr(last, checked.sort.name))
         cursor = _cursor(checked.mark, value, last.id)
-    return Page(records, cursor, min(total, COUNT_CAP), total > COUNT_CAP)
+    return Page(records, cursor, min(total, cap), total > cap)
 
 
 def _condition(record: type[Record], known: tuple[str, ...], given: Filter) -> Condition:

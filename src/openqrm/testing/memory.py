@@ -18,7 +18,7 @@ from openqrm.domain.resource import SERVER_ID
 from openqrm.store import codec
 from openqrm.store.clock import utc_now
 from openqrm.store.commits import Commit, Listeners
-from openqrm.store.lists import finish
+from openqrm.store.lists import COUNT_CAP, finish
 from openqrm.store.messages import duplicate, event_record, in_use, missing_reference, not_found
 from openqrm.store.words import searched, terms, words
 
@@ -114,7 +114,7 @@ class MemoryReader:
             start = (value is not None, value if value is not None else 0, query.after.record_id)
             past = operator.lt if query.descending else operator.gt
             found = [one for one in found if past(sort_key(one, name), start)]
-        return finish(query, [_own(one) for one in found[: query.limit + 1]], total)
+        return finish(query, [_own(one) for one in found[: query.limit + 1]], total, COUNT_CAP)
 
     def matching(self, record: type[R], conditions: tuple[codec.Condition, ...]) -> list[R]:
         """The stored records that meet all conditions, in no order; not to be handed out."""
