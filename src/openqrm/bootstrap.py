@@ -45,7 +45,8 @@ from openqrm.remote.endpoint import Endpoint
 from openqrm.remote.hosts import RemoteHosts
 from openqrm.store.health import HealthStore
 from openqrm.store.journal import SqlJournal
-from openqrm.store.lists import list_records
+from openqrm.store.lists import Filter, Page, list_records
+from openqrm.store.lists import ListQuery as StoredQuery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     from starlette.types import Send as AsgiSend
 
     from openqrm.admin.setup import Installation
-    from openqrm.api.lists import ListQuery, Page
+    from openqrm.api.lists import ListQuery
     from openqrm.domain.model import Record
     from openqrm.engine.ports import Hosts
     from openqrm.plugin_api.records import Writer
@@ -184,9 +185,11 @@ class Controller:
         authenticator = Authenticator(self.database, self.installation.session_key)
         return ApiContext(self.pipeline, self._page, authenticator, self.database.on_commit)
 
-    def _page(self, record: type[Record], query: ListQuery) -> Page:
+    def _page(self, record: type[Record], query: ListQuery) -> Page[Any]:
+        filters = tuple(Filter(*one) for one in query.filters)
+        asked = StoredQuery(filters, query.search, query.sort, query.cursor, query.limit)
         with self.database.read() as reader:
-            return list_records(reader, record, query)
+            return list_records(reader, record, asked)
 
     def _node_context(self) -> NodeContext:
         return NodeContext(

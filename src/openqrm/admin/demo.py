@@ -86,9 +86,7 @@ class Cli:
     def login(self, password: str) -> None:
         """Log in as the first administrator; the password goes by standard input."""
         argv = [sys.executable, "-m", "openqrm.cli.main", "login", "--name", "admin", "--password-stdin"]
-        done = subprocess.run(
-            argv, env=self.environment, input=password, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(argv, env=self.environment, input=password, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise DemoError(f"login failed: {done.stderr}")
 
@@ -231,4 +229,4 @@ def main(argv: list[str]) -> int:
         return up(arguments)
     except (LabError, DemoError) as error:
         print(f"openqrm demo: {error}", file=sys.stderr)
-        return 1
+        return error.exit_status if isinstance(error, LabError) else 1
