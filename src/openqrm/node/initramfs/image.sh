@@ -60,9 +60,11 @@ reset_identity() { # a clone is another machine: its own machine-id, its own SSH
 	chmod 444 "$1/etc/machine-id"
 	rm -f "$1/var/lib/dbus/machine-id" "$1"/etc/ssh/ssh_host_*_key*
 	if [ -x "$1/usr/bin/ssh-keygen" ]; then
+		mount --bind /dev "$1/dev" # it wants a /dev/null
 		for kind in ed25519 ecdsa; do
-			chroot "$1" /usr/bin/ssh-keygen -q -t "$kind" -N '' -f "/etc/ssh/ssh_host_${kind}_key" </dev/null
+			chroot "$1" /usr/bin/ssh-keygen -q -t "$kind" -N '' -C "$NAME" -f "/etc/ssh/ssh_host_${kind}_key" </dev/null
 		done
+		umount "$1/dev"
 	fi
 	for key in "$1"/etc/dropbear/dropbear_*_host_key; do
 		[ -e "$key" ] || continue
