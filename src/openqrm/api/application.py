@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def create_app(context: ApiContext) -> FastAPI:
     """Routes of all entities and operations, and the further routers of the context."""
     app = FastAPI(title="openQRM", version=__version__, openapi_url=f"{PREFIX}/openapi.json", redoc_url=None)
+    app.state.context = context
     app.add_exception_handler(OpenqrmError, problems.on_error)
     app.add_exception_handler(HTTPException, problems.on_http)
     app.add_exception_handler(Exception, problems.on_bug)
