@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 
     from openqrm.engine.plugins.contexts import Contexts
     from openqrm.engine.ports import Database
+    from openqrm.plugin_api.calls import ServiceContext
     from openqrm.plugin_api.plugin import Plugin, Service, ServiceCommand
 
 POLL_SECONDS = 2.0
 """How often the wanted services are looked up when no commit told."""
 PREPARE_SECONDS = 60.0
 READY_SECONDS = 60.0
+SETTLE_SECONDS = 0.3
+"""A service that cannot say when it is ready, and did not end for this long, counts as running."""
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 60.0
 STABLE_SECONDS = 60.0
 """A service that ran this long starts again without waiting when it ends."""
@@ -172,23 +175,22 @@ class Supervisor:
                 await asyncio.shield(one.child.stop())
                 one.child = None
 
-    async def _live(self, one: _Watched, child: Child, context: object) -> tuple[str, str]:
+    async def _live(self, one: _Watched, child: Child, context: ServiceContext) -> tuple[str, str]:
         """Wait until it is ready, then until it ends."""
         waiting = asyncio.create_task(child.wait())
         try:
-            if one.service.ready is not None:
-                readiness = asyncio.create_task(asyncio.wait_for(load(one.service.ready)(context), READY_SECONDS))
-                await asyncio.wait({waiting, readiness}, return_when=asyncio.FIRST_COMPLETED)
-                if not waiting.done():
-                    await readiness
-                readiness.cancel()
-                await asyncio.gather(readiness, return_exceptions=True)
+            readiness = asyncio.create_task(_readiness(one.service, context))
+            await asyncio.wait({waiting, readiness}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                await readiness
+            readiness.cancel()
+            await asyncio.gather(readiness, return_exceptions=True)
+            if waiting.done():
+                return _ended(child, await waiting)
             self._note(one, ServiceState.RUNNING, pid=child.pid)
-            status = await waiting
+            return _ended(child, await waiting)
         finally:
             waiting.cancel()
-        said = "\n".join(child.log.last)
-        return f"it ended with status {status}: {said}", f"see {child.log.path}"
 
     def _note(self, one: _Watched, state: ServiceState, **changes: Any) -> None:
         values = asdict(one.status) | {"pid": None, "since": time.time()} | changes | {"state": state}
@@ -208,6 +210,19 @@ class Supervisor:
         text = f"{who} failed; started again in {seconds:.0f} s: {status.error}"
         with contextlib.suppress(OpenqrmError), self.database.write() as writer:
             writer.event(text[:10_000], severity=Severity.ERROR, source=status.plugin, remedy=status.remedy)
+
+
+async def _readiness(service: Service, context: ServiceContext) -> None:
+    """Until a service is ready by its own word, or, when it has none, did not end at once."""
+    if service.ready is None:
+        await asyncio.sleep(SETTLE_SECONDS)
+    else:
+        await asyncio.wait_for(load(service.ready)(context), READY_SECONDS)
+
+
+def _ended(child: Child, status: int) -> tuple[str, str]:
+    said = "\n".join(child.log.last)
+    return f"it ended with status {status}: {said}", f"see {child.log.path}"
 
 
 def notifier(supervisor: Supervisor, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
