@@ -16,11 +16,10 @@ from openqrm.testing.storage_suite import StorageSuite, Subject
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
 GRACE_SECONDS = 6.0
 """After a start the lab's server opens no file for 5 s; a client that gives up then was not refused access."""
-NEEDED = ("ganesha.nfsd", "sshd", "nfs-cat", "nfs-cp", "mkfs.btrfs", "ip")
+NEEDED = ("ganesha.nfsd", "sshd", "nfs-cat", "mkfs.btrfs", "ip")
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +32,15 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
 
 
 @pytest.fixture
-async def subject(storage: RealStorage, tmp_path: Path) -> AsyncIterator[Subject]:
+async def subject(storage: RealStorage) -> AsyncIterator[Subject]:
     machines = {client.address: client for client in storage.clients}
 
     async def reads(client: Client, path: str) -> str | None:
         done = await asyncio.to_thread(machines[client.address].read, storage.address, path)
         return done.stdout if done.returncode == 0 else None
 
-    def start_writing(client: Client, path: str) -> Callable[[], None]:
-        source = tmp_path / "endless"
-        with source.open("wb") as file:
-            file.truncate(1 << 40)
-        child = machines[client.address].start_writing(storage.address, source, path)
+    def start_counting(client: Client, directory: str, name: str) -> Callable[[], None]:
+        child = machines[client.address].start_counting(storage.address, directory, f"/{name}")
 
         def stop() -> None:
             child.kill()
@@ -74,7 +70,8 @@ async def subject(storage: RealStorage, tmp_path: Path) -> AsyncIterator[Subject
                 for number, client in enumerate(storage.clients)
             ),
             reads=reads,
-            start_writing=start_writing,
+            start_counting=start_counting,
+            set_link=lambda client, up: machines[client.address].set_link(up=up),
             restart=restart,
         )
         await hosts.close()

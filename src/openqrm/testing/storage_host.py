@@ -8,9 +8,11 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openqrm.admin.lab import network
@@ -23,7 +25,6 @@ from openqrm.remote.keys import installation_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 STORAGE = 1
 """The storage host's resource id in `hosts()`."""
@@ -43,14 +44,15 @@ class TestClient:
         """Mount the directory of a file over NFSv4, read the file, unmount."""
         return self._run("nfs-cat", f"nfs://{server}{path}?version=4")
 
-    def write(self, server: str, source: Path, path: str) -> subprocess.CompletedProcess[str]:
-        """Copy a local file to a path on the export."""
-        return self._run("nfs-cp", str(source), f"nfs://{server}{path}?version=4")
+    def start_counting(self, server: str, directory: str, name: str) -> subprocess.Popen[bytes]:
+        """A process that writes a counter to a file on the export without end, whatever errors it meets."""
+        counter = [sys.executable, str(Path(__file__).with_name("nfs_counter.py")), server, directory, name]
+        command = network.enter(self.namespace, *counter)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
-    def start_writing(self, server: str, source: Path, path: str) -> subprocess.Popen[bytes]:
-        """Begin such a copy and leave it running."""
-        command = network.enter(self.namespace, "nfs-cp", str(source), f"nfs://{server}{path}?version=4")
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def set_link(self, *, up: bool) -> None:
+        """Its only network card."""
+        _ip("-n", self.namespace, "link", "set", "eth0", "up" if up else "down")
 
     def _run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         command = ["timeout", "20", *network.enter(self.namespace, *argv)]

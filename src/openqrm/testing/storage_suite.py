@@ -39,9 +39,10 @@ _IDS = itertools.count(1)
 class Subject:
     """One storage type on one real host.
 
-    `reads(client, path in the volume's tree)` tells what a client's mount shows, or None when it is refused.
-    `start_writing` begins a client's endless writing to `endless` in the volume and returns what ends it.
-    `restart` restarts the host's storage server and waits until it serves.
+    `reads` (client, path) tells what a client's mount shows, or None when it is refused. `start_counting` (client,
+    location, name) lets a client write a growing counter to a file in the volume without end, whatever errors it meets,
+    and returns what ends it. `set_link` cuts a client off the network, or brings it back. `restart` restarts the host's
+    storage server and waits until it serves. `dead_host` is a resource that does not answer.
     """
 
     plugin: Plugin
@@ -52,7 +53,8 @@ class Subject:
     dead_host: int
     clients: tuple[Client, ...]
     reads: Callable[[Client, str], Awaitable[str | None]]
-    start_writing: Callable[[Client, str], Callable[[], None]]
+    start_counting: Callable[[Client, str, str], Callable[[], None]]
+    set_link: Callable[[Client, bool], None]
     restart: Callable[[], Awaitable[None]]
     settings: dict[str, object] = field(default_factory=dict)
     generations: dict[int, int] = field(default_factory=dict)
@@ -366,20 +368,30 @@ class StorageSuite:
         where = subject.pool.location(subject.context(), volume)
         first, second = subject.clients[:2]
         await subject.runner.do(await subject.authorize(volume, first, 1))
-        stop = subject.start_writing(first, f"{where}/endless")
+        stop = subject.start_counting(first, where, "counter")
         try:
-            look = 'stat -c "%s %Y %Z" "$1/endless" 2>/dev/null || echo none'
-            sizes = [await self._later(subject, look, where, 0.3) for _ in range(10)]
-            assert len(set(sizes)) > 2, f"the client did not write: {sizes}"
+            look = 'cat "$1/counter" 2>/dev/null || echo none'
+            counts = [await self._later(subject, look, where, 0.3) for _ in range(10)]
+            assert len(set(counts)) > 5, f"the client did not write: {counts}"
             await subject.runner.do(await subject.revoke(volume, first, 1))
             after = await subject.shell(look, where)
+            assert await self._later(subject, look, where, WATCHED_SECONDS) == after
             await subject.runner.do(await subject.authorize(volume, second, 2))
+            assert await self._later(subject, look, where, WATCHED_SECONDS) == after
+            # It is the revocation that keeps the client out, and it has not given up: it goes on once it may.
+            await subject.runner.do(await subject.authorize(volume, first, 3))
+            assert await self._later(subject, look, where, WATCHED_SECONDS) != after
+            # Revoked while its link is down, with writes in flight; the server restarts, the link comes back.
+            subject.set_link(first, False)
+            await subject.runner.do(await subject.revoke(volume, first, 3))
+            after = await subject.shell(look, where)
+            subject.set_link(first, True)
             assert await self._later(subject, look, where, WATCHED_SECONDS) == after
             await subject.restart()
             assert await self._later(subject, look, where, WATCHED_SECONDS) == after
         finally:
+            subject.set_link(first, True)
             stop()
-        await subject.runner.do(await subject.revoke(volume, second, 2))
         await subject.runner.do(await subject.remove(volume))
 
     @staticmethod
