@@ -181,7 +181,7 @@ def write_archive(tree: ModuleTree, output: Path) -> None:
     partial = output.with_name(output.name + ".part")
     with (
         partial.open("wb") as raw,
-        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+        gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar,
     ):
         for item in (tree.path, *sorted(tree.path.rglob("*"))):
