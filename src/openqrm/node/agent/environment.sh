@@ -47,9 +47,9 @@ use_token() { # TOKEN: from now on, also in the processes that run already
 	mv "$RUN/authorization.new" "$RUN/authorization"
 }
 
-fetch() { # URL FILE: whole or not at all
+fetch() { # URL FILE: whole or not at all; after a refusal by the API, FILE.part holds what it said
 	case $1 in
-	"${API:-none}"/*) api -f -o "$2.part" "$1" ;;
+	"${API:-none}"/*) api --fail-with-body -o "$2.part" "$1" ;;
 	http://*) box timeout 300 wget -q -O "$2.part" "$1" ;;
 	*) rt curl -sSf --cacert "$RUN/ca.pem" -o "$2.part" "$1" ;;
 	esac && mv "$2.part" "$2"

@@ -26,7 +26,11 @@ deploy() { # ID
 }
 
 prepare_deployment() {
-	fetch "$API/node/v1/deployment" /run/openqrm/deployment.env || refuse "the deployment could not be fetched"
+	rm -f /run/openqrm/deployment.env.part
+	if ! fetch "$API/node/v1/deployment" /run/openqrm/deployment.env; then
+		detail=$(sed -n 's/.*"detail": *"\([^"]*\)".*/\1/p' /run/openqrm/deployment.env.part 2>/dev/null)
+		refuse "no deployment to be had: ${detail:-the controller did not answer}"
+	fi
 	# shellcheck source=/dev/null
 	. /run/openqrm/deployment.env
 	log "deployment of $APPLIANCE ($DEPLOYMENT, $METHOD)"
