@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openqrm.admin.lab.datacentre import Lab, down
 from openqrm.admin.lab.errors import LabError
 from openqrm.admin.lab.kernel import lab_kernel
 from openqrm.admin.lab.state import LabSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from openqrm.admin.lab.kernel import KernelRoot
 
 _NAME = "demo"
 _IDLE_SECONDS = 300
@@ -25,6 +32,24 @@ _PLUGINS = ("dhcpd", "tftpd", "nfs-storage")
 
 class DemoError(Exception):
     """The demo could not go on; the text says where it stood."""
+
+
+class CommandError(DemoError):
+    """An `openqrm` command ended with another exit code than 0; `problem` is what it said, as JSON."""
+
+    def __init__(self, words: Sequence[str], code: int, text: str) -> None:
+        super().__init__(f"openqrm {' '.join(words)} ended with {code}: {text.strip()}")
+        self.code = code
+        self.problem = _problem(text)
+
+
+def _problem(text: str) -> dict[str, Any]:
+    for line in reversed([text, *text.splitlines()]):
+        with contextlib.suppress(ValueError):
+            found = json.loads(line)
+            if isinstance(found, dict):
+                return found
+    return {}
 
 
 @dataclass
@@ -61,6 +86,13 @@ class _Phase:
             self.timeline.rows.append((self.title, time.monotonic() - self.start))
 
 
+_FOR_PROGRAMS = ("--json", "--yes")
+
+
+def _command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "openqrm.cli.main", *words]
+
+
 class Cli:
     """The `openqrm` command as a user would call it; every answer is its `--json` output."""
 
@@ -73,26 +105,60 @@ class Cli:
             "XDG_CACHE_HOME": str(home),
         }
 
-    def __call__(self, *words: str, quiet: bool = False) -> Any:
-        """Run one command and return what it printed as JSON. DemoError with its own message."""
+    def __call__(self, *words: str, quiet: bool = False, secret: str = "") -> Any:
+        """Run one command and return what it printed as JSON; `secret` goes by standard input. CommandError."""
         if not quiet:
             print(f"    $ openqrm {' '.join(words)}", flush=True)
-        argv = [sys.executable, "-m", "openqrm.cli.main", *words, "--json", "--yes"]
-        done = subprocess.run(argv, env=self.environment, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise DemoError(f"openqrm {' '.join(words)} ended with {done.returncode}: {done.stderr or done.stdout}")
-        return json.loads(done.stdout) if done.stdout.strip() else None
+        printed = self._run((*words, *_FOR_PROGRAMS), secret)
+        return json.loads(printed) if printed.strip() else None
+
+    def argv(self, *words: str) -> list[str]:
+        """The same command for whoever wants to start it in another way."""
+        return _command(*words, *_FOR_PROGRAMS)
 
     def login(self, password: str) -> None:
-        """Log in as the first administrator; the password goes by standard input."""
-        argv = [sys.executable, "-m", "openqrm.cli.main", "login", "--name", "admin", "--password-stdin"]
-        done = subprocess.run(argv, env=self.environment, input=password, capture_output=True, text=True, check=False)
+        """Log in as the first administrator; the password goes by standard input. CommandError."""
+        self._run(("login", "--name", "admin", "--password-stdin"), password)
+
+    def _run(self, words: Sequence[str], given: str) -> str:
+        done = subprocess.run(
+            _command(*words), env=self.environment, input=given, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
-            raise DemoError(f"login failed: {done.stderr}")
+            raise CommandError(words, done.returncode, done.stderr or done.stdout)
+        return done.stdout
 
 
-def set_up(cli: Cli, kernel_root: Path, kernel_version: str) -> None:
-    """Plug-ins, network, kernel and storage of a new installation."""
+@dataclass(frozen=True)
+class Ingredients:
+    """What the lab's machines run: a kernel and the small image as a tar archive, both cached."""
+
+    kernel: KernelRoot
+    archive: Path
+
+    @classmethod
+    def get(cls) -> Ingredients:
+        """From the cache, or built now. Raises LabError, RequirementError."""
+        from openqrm.admin.image import build_small  # noqa: PLC0415 - built only when the demo runs
+
+        kernel = lab_kernel()
+        return cls(kernel, build_small(kernel.root, kernel.version))
+
+
+def log_in(lab: Lab) -> tuple[Cli, str]:
+    """The lab's CLI, logged in, and the first administrator's password."""
+    home = lab.controller.home
+    cli = Cli(lab.url, home / "tls" / "ca.pem", lab.directory / "cli")
+    password = (home / "initial-password").read_text(encoding="utf-8").strip()
+    cli.login(password)
+    return cli, password
+
+
+def set_up(lab: Lab, cli: Cli, ingredients: Ingredients) -> None:
+    """Plug-ins, network, kernel and storage of a new installation; the image's archive lies on its shelf."""
+    shelf = lab.controller.home / "shelf"
+    shelf.mkdir(exist_ok=True)
+    shutil.copy(ingredients.archive, shelf)
     for plugin in _PLUGINS:
         cli("plugin", "init", plugin)
     ranges = (
@@ -102,7 +168,7 @@ def set_up(cli: Cli, kernel_root: Path, kernel_version: str) -> None:
     cli(*("network", "create", "--name", "management", "--cidr", "10.99.0.0/24", "--interface", "br0"), *ranges)
     for plugin in _PLUGINS:
         cli("plugin", "start", plugin)
-    cli("kernel", "add", "-n", "lab", "-v", kernel_version, "-l", str(kernel_root))
+    cli("kernel", "add", "-n", "lab", "-v", ingredients.kernel.version, "-l", str(ingredients.kernel.root))
     cli(
         *("resource", "create", "--name", _STORAGE["name"], "--address", _STORAGE["address"]),
         *("--mac", "52:54:00:99:fe:00"),
@@ -169,31 +235,17 @@ def up(arguments: argparse.Namespace) -> int:
     """Bring everything up, run the main job, leave the controller serving."""
     timeline = Timeline()
     with timeline.phase("kernel and small image"):
-        kernel = lab_kernel()
-        archive = build_archive(kernel.root, kernel.version)
+        ingredients = Ingredients.get()
     with timeline.phase("lab up"):
         spec = LabSpec(name=_NAME, nodes=arguments.nodes, firmware=arguments.firmware, api_port=arguments.port)
         lab = Lab.up(spec)
-    home = lab.controller.home
-    cli = Cli(lab.url, home / "tls" / "ca.pem", lab.directory / "cli")
-    password = (home / "initial-password").read_text(encoding="utf-8").strip()
-    shelf = home / "shelf"
-    shelf.mkdir(exist_ok=True)
-    (shelf / archive.name).write_bytes(archive.read_bytes())
     with timeline.phase("log in, plug-ins, network, kernel, storage"):
-        cli.login(password)
-        set_up(cli, kernel.root, kernel.version)
-    run(lab, cli, archive, timeline)
+        cli, password = log_in(lab)
+        set_up(lab, cli, ingredients)
+    run(lab, cli, ingredients.archive, timeline)
     print(f"\nTimeline ({arguments.firmware}, {lab.state.accelerator})\n{timeline.table()}\n")
     print(farewell(lab, password, cli))
     return 0
-
-
-def build_archive(root: Path, version: str) -> Path:
-    """The small image as a tar archive, cached by kernel version."""
-    from openqrm.admin.image import build_small  # noqa: PLC0415 - built only when the demo runs
-
-    return build_small(root, version)
 
 
 def farewell(lab: Lab, password: str, cli: Cli) -> str:
