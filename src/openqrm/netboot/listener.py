@@ -139,6 +139,11 @@ class BootServer:
         self._runner: web.AppRunner | None = None
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """Its event loop while it runs."""
+        return self._loop
+
+    @property
     def port(self) -> int:
         """The port it listens on, also when it was asked for any (0)."""
         assert self._runner is not None  # noqa: S101  # asked of a server that was started
