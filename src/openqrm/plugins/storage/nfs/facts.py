@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
+from openqrm.domain.model import NAME_PATTERN
 from openqrm.plugin_api.drivers import Grant
 from openqrm.plugin_api.facts import Fact
 
@@ -80,12 +82,12 @@ def _lines(output: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def parse_pool(output: str) -> PoolFacts:
-    """The output of `pool-facts`. ValueError or KeyError for something else."""
+    """The output of `pool-facts`; a directory whose name no volume can have is none. ValueError or KeyError."""
     volumes: list[str] = []
     single: dict[str, str] = {}
     for word, values in _lines(output):
         if word == "volume":
-            volumes += values
+            volumes += [name for name in values if len(name) <= 63 and re.fullmatch(NAME_PATTERN, name)]
         else:
             single[word] = values[0]
     return PoolFacts(
