@@ -14,6 +14,7 @@ from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.resource import SERVER_ID, Phase, Power, Resource
 from openqrm.domain.user import User
 from openqrm.engine.plugins import catalogue as plugins
+from openqrm.operations.core_plugins import installed
 from openqrm.operations.credentials import SESSION_KEY, create_first_admin
 from openqrm.remote.keys import InstallationKey, installation_key
 from openqrm.settings import Settings, load
@@ -51,7 +52,7 @@ def prepare(settings: Settings) -> Installation:
     certificates.ensure(settings)
     database = SqlDatabase.open(settings.database, key=keyring)
     migrations.upgrade(database)
-    found = plugins.discover()
+    found = installed()
     with database.write() as writer:
         _server(writer, settings)
         plugins.register(writer, found)
