@@ -33,6 +33,18 @@ def run(client: Client, schema: Schema, kind: str, verb: str, rest: Sequence[str
     raise CliError(f"{kind} has no verb {verb}", USAGE, remedy=f"known: {', '.join(known)}")
 
 
+def usage(schema: Schema, kind: str, verb: str) -> int:
+    """The options of one command."""
+    operation = schema.verbs(kind).get(verb)
+    if operation is not None:
+        options.operation_parser(operation).print_help()
+    elif verb == "list":
+        options.list_parser(kind, schema.entities[kind]).print_help()
+    else:
+        options.show_parser(kind).print_help()
+    return OK
+
+
 def _list(client: Client, schema: Schema, kind: str, rest: Sequence[str]) -> int:
     entity = schema.entities[kind]
     given = options.list_parser(kind, entity).parse_args(rest)

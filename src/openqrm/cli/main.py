@@ -97,16 +97,19 @@ def _own(words: list[str]) -> int:
 
 
 def _remote(words: list[str]) -> int:
-    from openqrm.cli import commands, schema, settings  # noqa: PLC0415  # a fast start
-    from openqrm.cli.client import Client  # noqa: PLC0415  # a fast start
+    from openqrm.cli import schema, settings  # noqa: PLC0415  # a fast start
 
     found = settings.load()
     kind, verb = words[0], words[1] if len(words) > 1 and not words[1].startswith("-") else ""
-    if set(words) & {"-h", "--help"}:
-        kept = schema.kept(found.url)
-        if kept and kept[0].knows(kind, verb) and not verb:
-            return _verbs(kept[0], kind)
+    kept = schema.kept(found.url) if set(words) & {"-h", "--help"} else None
+    if kept and kept[0].knows(kind, verb):
+        from openqrm.cli import commands  # noqa: PLC0415  # a fast start
+
+        return commands.usage(kept[0], kind, verb) if verb else _verbs(kept[0], kind)
     settings.need_token(found)
+    from openqrm.cli import commands  # noqa: PLC0415  # a fast start
+    from openqrm.cli.client import Client  # noqa: PLC0415  # a fast start
+
     client = Client(found)
     known = schema.current(client, kind, verb)
     if not verb:

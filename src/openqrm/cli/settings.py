@@ -46,7 +46,7 @@ def load() -> Settings:
         pass
     except (OSError, ValueError) as error:
         raise CliError(f"{file}: {error}", USAGE, remedy="remove it and log in again") from error
-    url = os.environ.get("OPENQRM_URL")
+    url = (os.environ.get("OPENQRM_URL") or "").rstrip("/")
     if url and url != stored.url:
         stored = Settings(url=url, ca=stored.ca)
     return replace(
