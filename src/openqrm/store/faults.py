@@ -43,6 +43,8 @@ def translated() -> Iterator[None]:
         raise InvalidError("a value is out of the range that the database can keep") from error
     except exc.TimeoutError as error:
         raise UnavailableError("all database connections are in use", remedy="try again later") from error
+    except exc.PendingRollbackError as error:  # the connection was lost before, and someone went on
+        raise UnavailableError("the database went away within the transaction", remedy=REMEDY) from error
     except exc.DBAPIError as error:
         known = _away(error)
         if known is None:

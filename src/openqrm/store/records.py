@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select
 
 from openqrm.domain.errors import ConflictError, NotFoundError
 from openqrm.domain.event import Event, Severity
 from openqrm.domain.resource import SERVER_ID
-from openqrm.store import clauses, codec
+from openqrm.store import clauses, codec, statements
 from openqrm.store.clauses import clause, sorting
 from openqrm.store.commits import Commit
 from openqrm.store.faults import DuplicateFault, ReferenceFault, translated
@@ -47,11 +48,8 @@ class SqlReader:
         """The record; NotFoundError."""
         if not 0 <= record_id <= codec.MAX_ID:
             raise not_found(record, record_id)
-        table = self.schema[record].table
         with translated():
-            row = self.connection.execute(
-                select(table).where(table.c.id == bindparam("record_id")), {"record_id": record_id}
-            ).first()
+            row = self.connection.execute(statements.getting(self.schema[record]), {statements.KEY: record_id}).first()
         if row is None:
             raise not_found(record, record_id)
         return self.decode(record, row)
@@ -128,7 +126,8 @@ class SqlWriter(SqlReader):
         values |= {"created_at": self._now, "updated_at": self._now}
         row = self._guarded(
             projection,
-            insert(projection.table).values(values).returning(*projection.table.c),
+            statements.inserting(projection),
+            values,
             values,
             guarded=bool(projection.unique or projection.refs),
         )
@@ -143,11 +142,11 @@ class SqlWriter(SqlReader):
         projection = self.schema[kind]
         values = codec.encode(codec.changed(record, changes), tuple(changes))
         values["updated_at"] = self._now
-        table = projection.table
         row = self._guarded(
             projection,
-            update(table).where(table.c.id == record.id).values(values).returning(*table.c),
-            {**codec.encode(record), **values},
+            statements.updating(projection, tuple(values)),
+            {**values, statements.KEY: record.id},
+            {**record.__dict__, **values},
             guarded=projection.constrained(changes),
         )
         if row is None:
@@ -165,7 +164,7 @@ class SqlWriter(SqlReader):
         name = record.entity.name
         guarded = bool(self.schema.referring(name))
         try:
-            with self._savepoint(guarded=guarded), translated():
+            with translated(), self._savepoint(guarded=guarded):
                 gone = self.connection.execute(delete(table).where(table.c.id == record_id)).rowcount
         except ReferenceFault as error:
             raise self._in_use(record, record_id) from error
@@ -221,10 +220,19 @@ class SqlWriter(SqlReader):
             return self.connection.begin_nested()
         return nullcontext()
 
-    def _guarded(self, projection: Projection, statement: Any, values: dict[str, Any], *, guarded: bool) -> Any:
+    def _guarded(
+        self,
+        projection: Projection,
+        statement: Any,
+        parameters: dict[str, Any],
+        values: dict[str, Any],
+        *,
+        guarded: bool,
+    ) -> Any:
+        """Run a statement that may violate a constraint; `values` are the row's as it would be, for the message."""
         try:
-            with self._savepoint(guarded=guarded), translated():
-                return self.connection.execute(statement).first()
+            with translated(), self._savepoint(guarded=guarded):
+                return self.connection.execute(statement, parameters).first()
         except DuplicateFault as error:
             raise duplicate(projection.record, self._violated(projection, error), values) from error
         except ReferenceFault as error:
@@ -256,14 +264,15 @@ class SqlWriter(SqlReader):
         return ConflictError(f"{record.entity.title.lower()} {record_id} is in use")
 
     def _remember_words(self, projection: Projection, record_id: int, values: dict[str, Any]) -> None:
-        entity = projection.record.entity.name
         found = sorted(words(values, projection.searched))
         if found:
-            rows = [{"entity": entity, "word": word, "record_id": record_id} for word in found]
+            dialect = self.connection.dialect.name
+            given = json.dumps(found) if dialect == "sqlite" else found
+            parameters = (projection.record.entity.name, record_id, given)
             with translated():
-                self.connection.execute(insert(self.schema.words), rows)
+                self.connection.exec_driver_sql(statements.REMEMBER_WORDS[dialect], parameters)
 
     def _forget_words(self, entity: str, record_id: int) -> None:
-        table = self.schema.words
+        statement = statements.FORGET_WORDS.format(statements.MARKS[self.connection.dialect.name])
         with translated():
-            self.connection.execute(delete(table).where(and_(table.c.entity == entity, table.c.record_id == record_id)))
+            self.connection.exec_driver_sql(statement, (entity, record_id))

@@ -96,7 +96,7 @@ def column_type(shape: Shape) -> TypeEngine[Any]:
     return kinds[shape.kind]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Projection:
     """A record's table and what its constraints mean."""
 
