@@ -79,7 +79,8 @@ class Journal(Protocol):
         """Own up to `limit` operations that can run now, oldest first, each at a new epoch.
 
         An operation can run if it is queued, running or undoing, its `not_before` has passed, nobody alive owns it,
-        every step is of a known kind and version, and it is the first of those that share a target.
+        every step is of a known kind and version, and it is the first of those that share a target. A controller that
+        is not alive itself gets nothing: it would claim its own work a second time.
         """
 
     def release(self, hold: Hold) -> None:
@@ -159,6 +160,8 @@ class RecordJournal:
             if not self.candidates(reader, 1, kinds):
                 return ()
         with self.database.write() as writer:
+            if not writer.count(Controller, name=owner, expires_at__gt=writer.now):
+                return ()
             epoch = self._counter(writer)
             found = self.candidates(writer, limit, kinds)
             claimed = [

@@ -137,12 +137,18 @@ class Runner:
         return bool(claimed)
 
     async def _beat(self) -> None:
+        pause = self.lease_seconds / 3
         while True:
-            await asyncio.sleep(self.lease_seconds / 3)
+            await asyncio.sleep(pause)
             try:
                 await self.offload(lambda: self.journal.beat(self.owner, self.lease_seconds))
             except UnavailableError as error:
                 log.warning("the database is away: %s", error)
+                pause = min(1.0, self.lease_seconds / 3)
+            except Exception:
+                log.exception("this controller could not say that it lives")
+            else:
+                pause = self.lease_seconds / 3
 
     # Driving one operation
 

@@ -176,6 +176,16 @@ class JournalSuite:
             journal.journal.beat("a", 10)
             assert journal.claim("b") == []
 
+    def test_a_controller_that_is_not_alive_claims_nothing(self, journal: JournalUnderTest) -> None:
+        """Not even its own work, which it is still at."""
+        journal.enqueue("thing-1")
+        journal.claim("a")
+        journal.enqueue("thing-2")
+        journal.clock.move(11)
+        assert not journal.journal.claim("a", 10)
+        journal.journal.beat("a", 10)
+        assert [work.operation.id for work in journal.journal.claim("a", 10)] == [2]
+
     def test_leaving_and_being_sole_free_work_at_once(self, journal: JournalUnderTest) -> None:
         """Without waiting for a lease to expire."""
         journal.enqueue("thing-1")
