@@ -164,7 +164,8 @@ class Runner:
             await asyncio.sleep(self.poll_seconds)
             await self._patiently(lambda: self.offload(lambda: self.journal.release(hold)))
         finally:
-            self.active.pop(operation.id, None)
+            if self.active.get(operation.id) is asyncio.current_task():
+                del self.active[operation.id]
             self.wake()
 
     async def _steps(self, work: Work, hold: Hold) -> None:
