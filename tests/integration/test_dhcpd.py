@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from openqrm.domain.entities import ENTITIES
+from openqrm.domain.errors import CommandFailedError
 from openqrm.domain.network import Address, AddressRange, Network, Nic
 from openqrm.domain.resource import Resource
 from openqrm.engine.plugins.process import Log, spawn
@@ -302,3 +304,22 @@ async def test_without_a_server_the_step_fails_with_a_remedy(server: Server) -> 
     with pytest.raises(Exception, match="does not answer") as failed:
         await leases.add(server.call(), network_id=1, address="10.98.0.15", mac=MAC)
     assert getattr(failed.value, "code", "") == "unreachable"
+
+
+async def test_another_dhcp_server_on_the_interface_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    await server.stop()
+    monkeypatch.setattr(service, "READY_SECONDS", 1)
+    code = "import socket; s = socket.socket(type=2); s.bind(('10.98.0.1', 67)); print(1, flush=True); input()"
+    other = await asyncio.create_subprocess_exec(
+        *("ip", "netns", "exec", server.wire.server, sys.executable, "-c", code),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert other.stdout is not None
+    await other.stdout.readline()
+    try:
+        with pytest.raises(CommandFailedError, match="another DHCP server"):
+            await server.start()
+    finally:
+        other.kill()
+        await other.wait()

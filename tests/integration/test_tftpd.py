@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from openqrm.domain.errors import MissingDependencyError
+from openqrm.domain.errors import ConflictError, MissingDependencyError
 from openqrm.engine.plugins.process import Log, spawn
 from openqrm.plugin_api.calls import ServiceContext
 from openqrm.plugin_api.plugin import ServiceCommand
@@ -47,12 +48,17 @@ def fetch(namespace: str, url: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 
+def context(directory: Path) -> ServiceContext:
+    installation = {"boot_dir": str(directory / "boot"), "address": "127.0.0.1"}
+    return ServiceContext(MemoryDatabase().read, directory, {}, installation)
+
+
 async def test_boot_loaders_are_handed_out_and_nothing_else(namespace: str, tmp_path: Path) -> None:
     (tmp_path / "boot").mkdir()
     (tmp_path / "boot" / "secret").write_text("not for machines")
-    installation = {"boot_dir": str(tmp_path / "boot"), "address": "10.98.0.1"}
-    command = await service.prepare(ServiceContext(MemoryDatabase().read, tmp_path, {}, installation))
-    inside = ServiceCommand(("ip", "netns", "exec", namespace, *command.argv))
+    command = await service.prepare(context(tmp_path))
+    argv = (word.replace("127.0.0.1", "10.98.0.1") for word in command.argv)
+    inside = ServiceCommand(("ip", "netns", "exec", namespace, *argv))
     child = await spawn(inside, tmp_path / "record", Log(tmp_path / "log"))
     try:
         for name in service.LOADERS:
@@ -77,3 +83,13 @@ def test_missing_loaders_are_named_with_the_package_that_has_them(tmp_path: Path
         service.copy_loaders(tmp_path / "to", tmp_path)
     assert missing.value.remedy is not None
     assert missing.value.remedy.endswith(" ipxe")
+
+
+async def test_a_taken_port_is_told_with_what_probably_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(service, "PORT", other.getsockname()[1])
+        with pytest.raises(ConflictError, match="Address already in use") as error:
+            await service.prepare(context(tmp_path))
+    assert error.value.remedy is not None
+    assert "tftpd-hpa" in error.value.remedy

@@ -35,9 +35,17 @@ class Log:
     path: Path
     last: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
 
+    def mark(self, line: str) -> None:
+        """Append a line of our own."""
+        self._append(f"{line}\n".encode())
+
     def write(self, data: bytes) -> None:
-        """Append; the file is rotated when it is full."""
+        """Append what the process printed."""
         self.last.extend(line for line in data.decode(errors="replace").splitlines() if line.strip())
+        self._append(data)
+
+    def _append(self, data: bytes) -> None:
+        """The file is rotated when it is full."""
         if self.path.exists() and self.path.stat().st_size + len(data) > LOG_BYTES:
             self._rotate()
         with self.path.open("ab") as file:
@@ -188,7 +196,7 @@ async def spawn(command: ServiceCommand, record: Path, log: Log) -> Child:
         start_new_session=True,
     )
     _record(record, process.pid, command.argv)
-    log.write(f"--- {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} started: {' '.join(command.argv)}\n".encode())
+    log.mark(f"--- {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} started: {' '.join(command.argv)}")
     return Child(process, record, log, asyncio.create_task(_copy(process, log)))
 
 

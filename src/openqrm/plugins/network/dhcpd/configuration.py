@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 FOREVER = 0xFFFFFFFF
 """RFC 2131, 3.3: an infinite lease."""
-LARGEST_RANGE = 1 << 17
-"""Addresses in a machine range: each has a lease in the server's memory, about 0.5 kB."""
+LARGEST_RANGE = 1 << 16
+"""Addresses in a machine range: each has a lease in the server's memory, and a new range is filled within 20 s."""
 HOOKS = (
     "/usr/lib/x86_64-linux-gnu/kea/hooks/libdhcp_lease_cmds.so",
     "/usr/lib/aarch64-linux-gnu/kea/hooks/libdhcp_lease_cmds.so",
@@ -92,8 +92,9 @@ def configuration(
             "interfaces-config": {
                 "interfaces": sorted({one.interface for one in ours}),
                 "dhcp-socket-type": "raw",
-                "service-sockets-max-retries": 30,
-                "service-sockets-retry-wait-time": 2000,
+                # An interface may come later than the server (a bridge, a bond): about a week of trying.
+                "service-sockets-max-retries": 100_000,
+                "service-sockets-retry-wait-time": 5000,
             },
             "control-socket": {"socket-type": "unix", "socket-name": str(directory / "control")},
             "lease-database": {

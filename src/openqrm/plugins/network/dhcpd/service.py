@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openqrm.domain.errors import MissingDependencyError, UnreachableError
+from openqrm.domain.errors import CommandFailedError, MissingDependencyError, OpenqrmError, UnreachableError
 from openqrm.domain.network import Network
 from openqrm.plugin_api.plugin import ServiceCommand
 from openqrm.plugins.network.dhcpd.configuration import HOOKS, configuration, served
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONFIGURATION = "kea-dhcp4.conf"
 OLD_LEASES = ("leases.csv.completed", "leases.csv.2", "leases.csv.1", "leases.csv")
 """Kea's lease files, oldest first; the first three exist only while or after it cleans up (Kea ARM, memfile)."""
-READY_SECONDS = 20
+READY_SECONDS = 10
 
 
 async def prepare(context: ServiceContext) -> ServiceCommand:
@@ -51,18 +51,35 @@ async def prepare_no_router(context: ServiceContext) -> ServiceCommand:
 
 
 async def ready(context: ServiceContext) -> None:
-    """Wait until Kea answers; UnreachableError."""
+    """Wait until Kea answers and listens; UnreachableError, CommandFailedError when it can listen nowhere.
+
+    A part of its interfaces is enough: it goes on trying to open the others.
+    """
     kea = Kea(context.directory / "control", seconds=2)
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
-            await kea.command("status-get")
-        except UnreachableError:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.1)
-        else:
-            return
+            _, status = await kea.command("status-get")
+            sockets = status.get("sockets", {})
+            if sockets.get("status", "ready") == "ready":
+                return
+            fault: OpenqrmError = CommandFailedError(
+                f"the DHCP server cannot listen: {'; '.join(sockets.get('errors', ()))}",
+                remedy="end another DHCP server on this machine (systemctl disable --now kea-dhcp4-server), "
+                "or name an existing interface in the network",
+            )
+        except UnreachableError as error:
+            sockets, fault = {}, error
+        if time.monotonic() > deadline:
+            if 0 < len(sockets.get("errors", ())) < await asyncio.to_thread(_interfaces, context):
+                return
+            raise fault
+        await asyncio.sleep(0.1)
+
+
+def _interfaces(context: ServiceContext) -> int:
+    with context.read() as reader:
+        return len({one.interface for one in served(reader.find(Network))})
 
 
 async def follow_networks(context: HookContext, now: datetime) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openqrm.domain.errors import MissingDependencyError
+from openqrm.domain.errors import ConflictError, MissingDependencyError
 from openqrm.plugin_api.plugin import ServiceCommand
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 LOADERS = ("undionly.kpxe", "snponly.efi", "ipxe.efi")
 """BIOS PXE, UEFI over the firmware's own network driver, UEFI with iPXE's drivers."""
+PORT = 69
 SOURCE = Path("/usr/lib/ipxe")
 
 
@@ -25,7 +27,21 @@ async def prepare(context: ServiceContext) -> ServiceCommand:
     root = Path(context.installation["boot_dir"]) / "loaders"
     copy_loaders(root)
     address = str(context.installation["address"])
-    return ServiceCommand((server, "--foreground", "--secure", "--ipv4", "--address", f"{address}:69", str(root)))
+    _check_port(address)
+    return ServiceCommand((server, "--foreground", "--secure", "--ipv4", "--address", f"{address}:{PORT}", str(root)))
+
+
+def _check_port(address: str) -> None:
+    """ConflictError when the port is taken: the server itself would tell that to syslog alone."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, PORT))
+        except OSError as error:
+            raise ConflictError(
+                f"TFTP cannot be served at {address}: {error.strerror}",
+                remedy=f"end what has UDP port {PORT} (Debian's own: systemctl disable --now tftpd-hpa), "
+                "or correct the address of this installation",
+            ) from error
 
 
 def copy_loaders(root: Path, source: Path = SOURCE) -> None:
