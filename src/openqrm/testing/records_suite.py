@@ -47,7 +47,12 @@ class StoringSuite:
 
     def test_every_kind_of_field_survives(self, database: Any) -> None:
         since = datetime(2026, 3, 29, 1, 30, 15, 123456, tzinfo=UTC)
-        inventory = {"disks": [{"size": 2**40, "ratio": 0.5}], "empty": {}, "none": None, "text": "ü€\u2028"}
+        inventory: dict[str, Any] = {
+            "disks": [{"size": 2**40, "ratio": 0.5}],
+            "empty": {},
+            "none": None,
+            "text": "ü€\u2028",
+        }
         with database.write() as writer:
             first = writer.insert(
                 Resource(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Literal
 
 from alembic import context
-from sqlalchemy import JSON, BigInteger, String, Text
+from alembic.operations.ops import AddColumnOp, ModifyTableOps
+from sqlalchemy import JSON, BigInteger, DefaultClause, String, Text, text
 
+from openqrm.store.codec import encode_value, shapes
 from openqrm.store.tables import UtcTime
 
 if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import MigrationScript
     from alembic.runtime.migration import MigrationContext
+
+    from openqrm.store.tables import Schema
 
 
 def render(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
@@ -34,11 +39,32 @@ def render(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False
     return found
 
 
-def skip_empty(found: MigrationContext, revision: Any, scripts: list[MigrationScript]) -> None:
-    """No revision without a difference."""
+def default_of(schema: Schema, table: str, field: str) -> Any:
+    """What rows that exist already get in a new field that may not be empty; None when its declaration has none."""
+    for projection in schema.projections.values():
+        if projection.table.name == table and field in projection.fields:
+            info = projection.record.model_fields[field]
+            if info.is_required():
+                return None
+            value = encode_value(shapes(projection.record)[field], info.get_default(call_default_factory=True))
+            plain = value if isinstance(value, str) else json.dumps(value)
+            return text(plain) if isinstance(value, bool) else plain
+    return None
+
+
+def finish(found: MigrationContext, revision: Any, scripts: list[MigrationScript]) -> None:
+    """No revision without a difference; new fields bring their defaults for the rows that exist."""
     del found, revision
-    if scripts and scripts[0].upgrade_ops is not None and scripts[0].upgrade_ops.is_empty():
+    if not scripts or scripts[0].upgrade_ops is None:
+        return
+    if scripts[0].upgrade_ops.is_empty():
         scripts[:] = []
+        return
+    for change in scripts[0].upgrade_ops.ops:
+        for one in change.ops if isinstance(change, ModifyTableOps) else ():
+            if isinstance(one, AddColumnOp) and not one.column.nullable:
+                default = default_of(context.config.attributes["schema"], one.table_name, one.column.name)
+                one.column.server_default = DefaultClause(default) if default is not None else None
 
 
 context.configure(
@@ -46,7 +72,7 @@ context.configure(
     target_metadata=context.config.attributes["schema"].metadata,
     render_item=render,
     render_as_batch=True,
-    process_revision_directives=skip_empty,
+    process_revision_directives=finish,
     transactional_ddl=True,
 )
 context.run_migrations()
