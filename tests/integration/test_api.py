@@ -217,6 +217,14 @@ async def test_the_schema_for_command_lines_is_tagged(client: httpx.AsyncClient)
     assert again.status_code == 304
 
 
+async def test_the_documentation_needs_no_other_server(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/docs", headers={"Authorization": ""})
+    assert answer.status_code == 200
+    assert "/v1/appliances/{which}/start" in answer.text
+    assert "<script" not in answer.text
+    assert "//" not in answer.text.replace("https://HOST", "")
+
+
 async def test_a_database_that_is_away() -> None:
     database = MemoryDatabase()
     add_users(database)

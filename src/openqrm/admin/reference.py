@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from openqrm.api.compact import compact
 from openqrm.api.projection import collections, endpoint
 from openqrm.cli.failures import EXIT_CODES
-from openqrm.cli.main import ADMIN, OWN
+from openqrm.cli.main import OWN, admin_commands
 from openqrm.domain import errors
 from openqrm.domain.model import attributes
 from openqrm.domain.user import UserRole
@@ -160,7 +160,7 @@ def cli_page(registry: Registry) -> str:
     text += "## Exit codes\n\n" + table(("code", "meaning"), list(EXIT_CODES.items()))
     text += _CLI_TEXT
     text += "## Commands\n\n" + table(("command", "does"), [(f"`openqrm {name}`", what) for name, what in OWN.items()])
-    rows = [(f"`openqrm {name}`", what) for name, (_, what) in ADMIN.items()]
+    rows = [(f"`openqrm {name}`", what) for name, what in admin_commands()]
     text += "## Commands on this machine\n\n" + table(("command", "does"), rows)
     text += "## Verbs\n\nEvery entity has `list` and `show` too.\n\n"
     for each in sorted(compact(registry)["operations"], key=lambda one: one["name"]):

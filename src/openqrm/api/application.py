@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from openqrm import __version__
-from openqrm.api import changes, compact, incoming, openapi, problems, reading, sessions, stream
+from openqrm.api import changes, compact, documentation, incoming, openapi, problems, reading, sessions, stream
 from openqrm.api.projection import PREFIX, collections, endpoints
 from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.user import User
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def create_app(context: ApiContext) -> FastAPI:
     """Routes of all entities and operations, and the further routers of the context."""
-    app = FastAPI(title="openQRM", version=__version__, openapi_url=f"{PREFIX}/openapi.json", redoc_url=None)
+    app = FastAPI(
+        title="openQRM", version=__version__, openapi_url=f"{PREFIX}/openapi.json", docs_url=None, redoc_url=None
+    )
     app.state.context = context
     app.add_exception_handler(OpenqrmError, problems.on_error)
     app.add_exception_handler(HTTPException, problems.on_http)
@@ -36,6 +38,13 @@ def create_app(context: ApiContext) -> FastAPI:
 
     app.openapi = projected  # type: ignore[method-assign]  # FastAPI's own way to replace the document
     _general(app, context)
+    page = documentation.page(document)
+
+    async def docs(request: Request) -> Response:
+        incoming.parameters(request, ())
+        return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
+
+    app.router.add_route("/docs", docs, methods=["GET"])
     for record in collections(registry):
         collection = f"{PREFIX}/{record.entity.plural}"
         app.router.add_route(collection, reading.listing(record, context), methods=["GET"])

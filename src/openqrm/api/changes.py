@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from openqrm.operations.pipeline import Outcome
 
 
+_MAY_REFER = {"operation": ("arguments",), "step": ("body",)}
+"""Fields of records that may hold references to secrets, which are masked."""
+
+
 def handler(endpoint: Endpoint, context: ApiContext) -> Callable[[Request], Awaitable[Response]]:
     """The handler of an endpoint."""
     operation = endpoint.operation
@@ -53,11 +57,11 @@ def handler(endpoint: Endpoint, context: ApiContext) -> Callable[[Request], Awai
 def answer(outcome: Outcome, endpoint: Endpoint, context: ApiContext) -> Response:
     """202 with the queued operation, 201 or 200 with the record, 204 when nothing is left of it."""
     if outcome.status == "planned":
-        record = public(outcome.record) if outcome.record is not None else None
+        record = shown(outcome.record) if outcome.record is not None else None
         return as_json({"record": record, "steps": outcome.steps or []}, 200)
     if outcome.status == "accepted" and outcome.operation is not None:
         location = f"{PREFIX}/operations/{outcome.operation.id}"
-        return as_json(shown_operation(public(outcome.operation)), 202, {"Location": location})
+        return as_json(shown(outcome.operation), 202, {"Location": location})
     if outcome.record is None:
         return Response(status_code=204)
     made = endpoint.operation.target is None
@@ -71,12 +75,9 @@ def answer(outcome: Outcome, endpoint: Endpoint, context: ApiContext) -> Respons
 def shown(record: Record) -> dict[str, Any]:
     """A record as the API shows it."""
     data = public(record)
-    return shown_operation(data) if record.entity.name == "operation" else data
-
-
-def shown_operation(data: dict[str, Any]) -> dict[str, Any]:
-    """An operation's arguments with references to secrets masked."""
-    return data | {"arguments": shown_body(data["arguments"])}
+    for name in _MAY_REFER.get(record.entity.name, ()):
+        data[name] = shown_body(data[name])
+    return data
 
 
 def as_json(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -14,7 +14,6 @@ from openqrm.api.sessions import actor_of
 from openqrm.domain.errors import NotFoundError
 from openqrm.domain.operation import Operation, StepRecord
 from openqrm.operations.authorize import may_read
-from openqrm.operations.enqueue import shown_body
 from openqrm.operations.lookup import find
 from openqrm.operations.versions import version_of
 
@@ -65,15 +64,9 @@ def steps(context: ApiContext) -> Callable[[Request], Awaitable[Response]]:
         incoming.parameters(request, ())
         operation = await context.call(partial(_visible, context, Operation, request.path_params["which"], actor))
         found = await context.call(partial(_steps, context, operation.id))
-        return as_json({"items": [shown_step(step) for step in found]})
+        return as_json({"items": [shown(step) for step in found]})
 
     return handle
-
-
-def shown_step(step: StepRecord) -> dict[str, Any]:
-    """A step as a person may read it."""
-    data = shown(step)
-    return data | {"body": shown_body(data["body"])}
 
 
 def _steps(context: ApiContext, operation_id: int) -> list[StepRecord]:

@@ -17,7 +17,7 @@ from starlette.responses import StreamingResponse
 
 from openqrm.api import incoming
 from openqrm.api.sessions import actor_of
-from openqrm.domain.errors import InvalidError
+from openqrm.domain.errors import InvalidError, UnavailableError
 from openqrm.domain.event import Event
 from openqrm.domain.model import public
 
@@ -82,7 +82,7 @@ async def _events(context: ApiContext, wakener: Wakener, last: int) -> AsyncIter
         yield "retry: 2000\n\n"
         while True:
             flag.clear()
-            page = await context.call(partial(_page, context, last))
+            page = await _look(context, last)
             for event in page:
                 last = event.id
                 yield as_text(event)
@@ -98,6 +98,14 @@ async def _events(context: ApiContext, wakener: Wakener, last: int) -> AsyncIter
                 yield ": still here\n\n"
     finally:
         wakener.remove(flag)
+
+
+async def _look(context: ApiContext, last: int) -> list[Event]:
+    """The next page; nothing while the database is away, which ends by itself."""
+    try:
+        return await context.call(partial(_page, context, last))
+    except UnavailableError:
+        return []
 
 
 def as_text(event: Event) -> str:

@@ -83,6 +83,13 @@ def _admin(module: str, words: list[str]) -> int:
     return code
 
 
+def admin_commands() -> list[tuple[str, str]]:
+    """The commands on this machine that are part of this installation."""
+    from importlib.util import find_spec  # noqa: PLC0415  # a fast start
+
+    return [(name, text) for name, (module, text) in ADMIN.items() if find_spec(module) is not None]
+
+
 def _own(words: list[str]) -> int:
     from openqrm.cli import completion, session  # noqa: PLC0415  # a fast start
 
@@ -147,7 +154,7 @@ def _help() -> int:
     print("\nCommands:")
     _rows(list(OWN.items()))
     print("\nOn this machine:")
-    _rows([(name, text) for name, (_, text) in ADMIN.items()])
+    _rows(admin_commands())
     print("\nEvery command takes --help; those that talk to the server take --json.")
     return 0
 

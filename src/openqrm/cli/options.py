@@ -61,7 +61,7 @@ def list_parser(kind: str, entity: dict[str, Any]) -> Parser:
         "--where", action="append", default=[], metavar="FIELD__OPERATOR=VALUE", help="lt le gt ge ne in"
     )
     parser.add_argument("-q", "--search", help="words to search for")
-    parser.add_argument("--sort", help="a field; with - in front: descending")
+    parser.add_argument("--sort", help="a field; --sort=-FIELD: descending")
     parser.add_argument("--limit", type=int, help="at most so many (default: 100)")
     parser.add_argument("--all", action="store_true", help="all pages")
     parser.add_argument("--json", action="store_true", help="print the server's answer as JSON")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -83,6 +84,7 @@ def attributes(record: type[Record]) -> dict[str, Attr]:
     return found
 
 
+@cache
 def secrets_of(record: type[Record]) -> frozenset[str]:
     """The names of fields that must never leave the controller."""
     return frozenset(name for name, attr in attributes(record).items() if attr.secret)

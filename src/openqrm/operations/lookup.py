@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from pydantic import TypeAdapter, ValidationError
 
 from openqrm.domain.errors import ConflictError, NotFoundError
 from openqrm.domain.model import R, Record, attributes
@@ -31,7 +34,11 @@ def find(reader: Reader, record: type[R], which: int | str) -> R:
 
 def _by_text(reader: Reader, record: type[R], text: str) -> R:
     for name in text_keys(record):
-        found = reader.find(record, limit=2, **{name: text})
+        try:
+            stored = _adapter(record, name).validate_python(text)
+        except ValidationError:
+            continue
+        found = reader.find(record, limit=2, **{name: stored})
         if len(found) == 1:
             return found[0]
         if found:
@@ -41,6 +48,14 @@ def _by_text(reader: Reader, record: type[R], text: str) -> R:
     raise _absent(record, text)
 
 
+@cache
+def _adapter(record: type[Record], name: str) -> TypeAdapter[Any]:
+    """Brings a text into the form in which the field is stored, for example a MAC address into lower case."""
+    info = record.model_fields[name]
+    return TypeAdapter(cast("Any", Annotated[(info.annotation, *info.metadata)]))
+
+
+@cache
 def text_keys(record: type[Record]) -> tuple[str, ...]:
     """The fields a record may be called by: its label and its other unique texts that are not secret."""
     attrs = attributes(record)

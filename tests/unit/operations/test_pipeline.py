@@ -110,7 +110,7 @@ def test_what_no_database_should_see_is_refused(pipeline: Pipeline, arguments: d
 
 def test_targets_by_id_and_by_name(pipeline: Pipeline) -> None:
     box = made(pipeline, "resource.create", **BOX)
-    for which in (box.id, str(box.id), "box", "52:54:00:aa:00:01"):
+    for which in (box.id, str(box.id), "box", "52:54:00:aa:00:01", "52-54-00-AA-00-01"):
         assert pipeline.call("resource.update", ADMIN, which, {"group": "g"}).record
     for which in ("nothing", 999, "999", "9" * 30, "a\x00b", ""):
         with pytest.raises(NotFoundError):

@@ -16,13 +16,14 @@ from openqrm.api.node.batches import Batches
 from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.machine import MachineToken
 from openqrm.domain.resource import MachineOrder, Resource
-from openqrm.operations import heartbeats, machine_orders
+from openqrm.operations import deadlines, heartbeats, machine_orders, machines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from openqrm.api.node.connection import Connection
     from openqrm.api.node.context import ChangedRecords, NodeContext
+    from openqrm.domain.states import Deadline
     from openqrm.operations.machine_messages import Message
 
 T = TypeVar("T")
@@ -90,12 +91,20 @@ class Hub:
             older.close()
         connection.put(f"hello {self._context.heartbeat_seconds}\n".encode())
 
-        def read() -> Sequence[MachineOrder]:
+        def read() -> tuple[Sequence[MachineOrder], bool]:
             with self._context.database.read() as reader:
-                return machine_orders.pending(reader, session.resource_id, session.boot_id)
+                orders = machine_orders.pending(reader, session.resource_id, session.boot_id)
+                return orders, machines.misjudged(reader, session)
+
+        def set_right() -> None:
+            with self._context.database.write() as writer:
+                machines.set_right(writer, session)
 
         try:
-            _send(connection, await self.blocking(read))
+            orders, misjudged = await self.blocking(read)
+            _send(connection, orders)
+            if misjudged:
+                await self.writing(set_right)
         except OpenqrmError as error:
             _LOG.warning("orders of resource %d are sent later: %s", session.resource_id, error)
 
@@ -201,20 +210,22 @@ class Hub:
             await self._quietly(self._watch)
 
     async def _watch(self) -> None:
-        changes = await self.blocking(self._judge)
-        if changes:
-            await self.writing(lambda: self._apply(changes))
+        health, late = await self.blocking(self._judge)
+        if health or late:
+            await self.writing(lambda: self._apply(health, late))
 
-    def _judge(self) -> Sequence[heartbeats.Verdict]:
+    def _judge(self) -> tuple[Sequence[heartbeats.Verdict], Sequence[tuple[Resource, Deadline]]]:
         seen = self._context.health.last_seen()
         now = datetime.now(UTC)
+        phases = {*heartbeats.WATCHED, *deadlines.TRANSIENT}
         with self._context.database.read() as reader:
-            watched = reader.find(Resource, phase__in=[str(phase) for phase in heartbeats.WATCHED], manual=False)
-        return heartbeats.verdicts(watched, seen, self._since, now, self._limits)
+            watched = reader.find(Resource, phase__in=sorted(phases), manual=False)
+        return heartbeats.verdicts(watched, seen, self._since, now, self._limits), deadlines.overdue(watched, now)
 
-    def _apply(self, changes: Sequence[heartbeats.Verdict]) -> None:
+    def _apply(self, health: Sequence[heartbeats.Verdict], late: Sequence[tuple[Resource, Deadline]]) -> None:
         with self._context.database.write() as writer:
-            heartbeats.apply(writer, changes)
+            heartbeats.apply(writer, health)
+            deadlines.apply(writer, late)
 
     async def _quietly(self, work: Callable[[], Awaitable[None]]) -> None:
         """A database that is away ends none of our loops."""
