@@ -60,9 +60,15 @@ def awaited(facts: BootFacts) -> str | None:
     return f"it was ordered to {pending[0]}" if pending else None
 
 
+def sent_back(facts: BootFacts) -> bool:
+    """Whether the machine is on its way to idle, although its appliance is not stopped yet (a start that is undone)."""
+    ordered = any(order.verb == "idle" and order.state in UNDONE for order in facts.orders)
+    return ordered or (facts.resource is not None and facts.resource.phase is Phase.RETURNING)
+
+
 def decide(facts: BootFacts) -> BootDecision:
     """An unknown or idle machine boots the default kernel; a leased one its appliance's, with the plug-ins' changes."""
-    running = meant_to_run(facts.lease, facts.appliance)
+    running = meant_to_run(facts.lease, facts.appliance) and not sent_back(facts)
     kernel = (facts.kernel or facts.default) if running else facts.default
     reason = awaited(facts)
     if kernel is None:

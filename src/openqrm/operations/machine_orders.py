@@ -26,9 +26,17 @@ _FULFILLED_BY_BOOT = frozenset({"idle", "reboot", "poweroff"})
 
 
 def pending(reader: Reader, resource_id: int, boot_id: str) -> Sequence[MachineOrder]:
-    """What this boot has still to do, oldest first. An order without a boot is for whichever boot is there."""
+    """What this boot has still to do, oldest first. An order without a boot is for whichever boot is there.
+
+    A deployment that was called off by a later `idle` is no longer to do.
+    """
     found = reader.find(MachineOrder, resource_id=resource_id, state__in=OPEN)
-    return [order for order in found if order.boot_id in ("", boot_id)]
+    last_idle = max((order.id for order in found if order.verb == "idle"), default=-1)
+    return [
+        order
+        for order in found
+        if order.boot_id in ("", boot_id) and not (order.verb == "deploy" and order.id < last_idle)
+    ]
 
 
 def deploy_pending(reader: Reader, resource: Resource) -> MachineOrder | None:
@@ -40,13 +48,16 @@ def deploy_pending(reader: Reader, resource: Resource) -> MachineOrder | None:
 def boot_changed(writer: Writer, resource: Resource, boot_id: str, *, ticket: bool) -> None:
     """The machine is in its initramfs after another boot: its old orders are settled.
 
-    With a ticket a deployment goes on (kexec, a reboot, a crash in the middle), and a machine whose appliance is meant
-    to run is ordered to deploy it again. Without one nothing is handed over to the new boot.
+    With a ticket a deployment goes on (kexec, a reboot, a crash in the middle), unless it was called off, and a machine
+    whose appliance is meant to run is ordered to deploy it again. Without one nothing is handed over to the new boot.
     """
     deploying = False
+    called_off = _last_idle(writer, resource)
     for order in writer.find(MachineOrder, resource_id=resource.id, state__in=OPEN):
         if order.verb in _FULFILLED_BY_BOOT:
             writer.update(order, state="done", progress=100, text="the machine booted anew")
+        elif order.verb == "deploy" and (order.id < called_off or resource.phase is Phase.RETURNING):
+            writer.update(order, state="void", text="the machine was sent back to idle")
         elif order.verb == "deploy" and ticket:
             writer.update(order, state="open", boot_id=boot_id)
             deploying = True
@@ -65,6 +76,12 @@ def boot_changed(writer: Writer, resource: Resource, boot_id: str, *, ticket: bo
         writer.insert(MachineOrder(resource_id=resource.id, verb="deploy", boot_id=boot_id))
         text = f"{resource.name} restarted and is deployed with {appliance.name} again"
         writer.event(text, severity=Severity.WARNING, source=SOURCE, about=resource)
+
+
+def _last_idle(reader: Reader, resource: Resource) -> int:
+    """The newest order to go idle, whatever became of it: what was to be deployed before was called off by it."""
+    newest = reader.find(MachineOrder, order="-id", limit=1, resource_id=resource.id, verb="idle")
+    return newest[0].id if newest else -1
 
 
 def deployed(writer: Writer, resource: Resource, image: str) -> None:
@@ -115,10 +132,18 @@ def done(writer: Writer, session: Session, message: Done) -> None:
             states.apply(writer, resource, "phase", "deploy-failed")
         return
     writer.update(order, state="done", progress=100, text=text)
-    if order.verb == "idle" and session.stage is Stage.INITRAMFS and resource.phase is Phase.RETURNING:
-        states.apply(writer, resource, "phase", "registered-initramfs")
+    if order.verb == "idle" and session.stage is Stage.INITRAMFS:
+        _idle_already(writer, resource, order)
     elif order.verb == "poweroff":
         states.apply(writer, resource, "phase", "powered-off")
+
+
+def _idle_already(writer: Writer, resource: Resource, idle: MachineOrder) -> None:
+    """The machine never left its initramfs: nothing is mounted there, and what it was to deploy is called off."""
+    for order in writer.find(MachineOrder, resource_id=resource.id, verb="deploy", state__in=OPEN, id__lt=idle.id):
+        writer.update(order, state="void", text="the machine was sent back to idle")
+    if resource.phase is Phase.RETURNING:
+        states.apply(writer, resource, "phase", "registered-initramfs")
 
 
 def logged(writer: Writer, session: Session, message: Log) -> None:

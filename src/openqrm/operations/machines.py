@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from openqrm.operations.addresses import Place
     from openqrm.operations.machine_report import Report
-    from openqrm.plugin_api.records import Writer
+    from openqrm.operations.machine_tokens import Session
+    from openqrm.plugin_api.records import Reader, Writer
 
 SOURCE = "machines"
 _UNSETTLED = frozenset({Phase.NEW, Phase.BOOTING, Phase.OFF, Phase.UNKNOWN})
@@ -199,3 +200,22 @@ def script_asked(writer: Writer, resource: Resource, *, connected: bool) -> bool
         return False
     states.apply(writer, resource, "phase", "script-asked")
     return True
+
+
+def misjudged(reader: Reader, session: Session) -> bool:
+    """Whether a machine that speaks is in a phase that this disproves."""
+    resource = reader.get(Resource, session.resource_id)
+    if resource.boot_id != session.boot_id:
+        return False
+    return resource.phase in (_UNSETTLED if session.stage is Stage.INITRAMFS else {Phase.BOOTING})
+
+
+def set_right(writer: Writer, session: Session) -> None:
+    """The machine never restarted: somebody else asked for its boot script while its stream was broken."""
+    if not misjudged(writer, session):
+        return
+    resource = writer.get(Resource, session.resource_id)
+    event = "registered-initramfs" if session.stage is Stage.INITRAMFS else "registered-image"
+    states.apply(writer, resource, "phase", event)
+    text = f"{resource.name} is heard again in the same boot"
+    writer.event(text, severity=Severity.NOTICE, source=SOURCE, about=resource)

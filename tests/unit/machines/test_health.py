@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openqrm.domain.resource import Health, Phase, Resource
+from openqrm.operations import deadlines
 from openqrm.operations.heartbeats import Limits, Verdict, apply, judge, verdicts
 
 if TYPE_CHECKING:
@@ -81,3 +82,33 @@ def test_silence_on_the_way_to_another_system_alarms_nobody(world: World) -> Non
     with world.database.write() as writer:
         apply(writer, [Verdict(world.resource(number), Health.LATE)])
     assert world.events("warning") == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "seconds", "event"),
+    [
+        (Phase.BOOTING, 961, "boot-late"),
+        (Phase.BOOTING, 959, None),
+        (Phase.DEPLOYING, 961, "deploy-late"),
+        (Phase.RETURNING, 961, "return-late"),
+        (Phase.IDLE, 10**6, None),
+        (Phase.ACTIVE, 10**6, None),
+    ],
+)
+def test_a_transient_phase_ends_after_its_deadline(phase: Phase, seconds: float, event: str | None) -> None:
+    row = resource(1, phase, Health.OK).model_copy(update={"phase_since": ago(seconds)})
+    found = [limit.event for _, limit in deadlines.overdue([row], NOW)]
+    assert found == ([event] if event else [])
+
+
+def test_a_machine_that_never_came_back_is_new_again_in_the_end(world: World) -> None:
+    number = world.register().resource.id
+    world.phase(number, "deploy")
+    for expected in (Phase.BOOTING, Phase.NEW):
+        late = world.resource(number)
+        with world.database.write() as writer:
+            found = deadlines.overdue([late], writer.now + timedelta(hours=1))
+            assert deadlines.apply(writer, found) == 1
+            assert deadlines.apply(writer, found) == 0, "it has moved meanwhile"
+        assert world.resource(number).phase is expected
+    assert len(world.events("warning")) == 2

@@ -75,10 +75,14 @@ def test_no_machine_and_no_other_boot_answers_for_another(world: World) -> None:
 def test_a_machine_that_is_idle_already_says_so_and_is_idle(world: World) -> None:
     number = world.register(BOOT).resource.id
     world.phase(number, "deploy")
+    deploy = world.order(number, "deploy")
     world.phase(number, "return")
     order = world.order(number, "idle")
+    with world.database.read() as reader:
+        assert [one.verb for one in machine_orders.pending(reader, number, BOOT)] == ["idle"]
     said(world, number, Done(order.id, 0, "idle already"))
     assert world.resource(number).phase is Phase.IDLE
+    assert state(world, deploy)[0] == "void"
 
 
 def test_an_image_that_goes_idle_is_still_on_its_way(world: World) -> None:

@@ -151,6 +151,20 @@ def test_a_deployment_fails_when_the_machine_comes_back_without_the_ticket(world
     assert taken.resource.phase is Phase.IDLE
 
 
+@pytest.mark.parametrize("state", ["open", "done"])
+def test_a_deployment_that_was_called_off_does_not_go_on_after_the_boot(world: World, state: str) -> None:
+    number = world.register("00000000-a").resource.id
+    world.lease(number)
+    world.phase(number, "deploy")
+    world.order(number, "deploy")
+    idle = world.order(number, "idle")
+    with world.database.write() as writer:
+        writer.update(idle, state=state)
+    taken = world.register("00000000-b", ticket=world.ticket(number))
+    assert [order.state for order in world.orders(number)] == ["void", "done"]
+    assert taken.resource.phase is Phase.IDLE
+
+
 def test_a_new_boot_fulfils_idle_and_voids_what_was_meant_for_the_old_one(world: World) -> None:
     number = world.register("00000000-a").resource.id
     for verb in ("idle", "services", "reboot"):
@@ -256,6 +270,24 @@ def test_anybody_can_ask_for_a_script_so_a_machine_that_is_heard_is_not_moved(
     with world.database.write() as writer:
         machines.script_asked(writer, writer.get(Resource, number), connected=connected)
     assert world.resource(number).phase is after
+
+
+@pytest.mark.parametrize("stage", [Stage.INITRAMFS, Stage.IMAGE])
+def test_a_machine_that_is_heard_again_in_the_same_boot_is_what_it_was(world: World, stage: Stage) -> None:
+    number = world.register("00000000-a").resource.id
+    if stage is Stage.IMAGE:
+        world.phase(number, "deploy")
+        world.phase(number, "registered-image")
+    before = world.resource(number).phase
+    with world.database.write() as writer:
+        machines.script_asked(writer, writer.get(Resource, number), connected=False)
+    assert world.resource(number).phase is Phase.BOOTING
+    with world.database.write() as writer:
+        machines.set_right(writer, machine_tokens.Session(1, number, "00000000-other", stage, 0))
+    assert world.resource(number).phase is Phase.BOOTING
+    with world.database.write() as writer:
+        machines.set_right(writer, machine_tokens.Session(1, number, "00000000-a", stage, 0))
+    assert world.resource(number).phase is before
 
 
 def test_asking_for_a_script_does_not_end_a_deployment(world: World) -> None:

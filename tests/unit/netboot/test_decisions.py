@@ -76,6 +76,17 @@ def test_a_machine_whose_appliance_is_to_stop_boots_the_default_kernel(
     assert (decision.kernel, decision.ticket, decision.before_kernel) == (DEFAULT, False, None)
 
 
+@pytest.mark.parametrize(
+    ("phase", "orders"), [(Phase.RETURNING, ()), (Phase.DEPLOYING, (order("idle", "acknowledged"),))]
+)
+def test_a_machine_that_is_sent_back_while_its_start_is_undone_boots_to_idle(
+    phase: Phase, orders: tuple[MachineOrder, ...]
+) -> None:
+    starting = appliance(AppliancePhase.STARTING)
+    decision = decide(BootFacts(DEFAULT, machine(phase), LEASE, starting, OTHER, orders, (CHANGE,)))
+    assert (decision.kernel, decision.ticket, decision.before_kernel) == (DEFAULT, True, None)
+
+
 @pytest.mark.parametrize("phase", [Phase.RETURNING, Phase.DEPLOYING])
 def test_a_boot_the_controller_ordered_gets_a_ticket(phase: Phase) -> None:
     assert decide(BootFacts(default=DEFAULT, resource=machine(phase))).ticket
