@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from openqrm.admin.demo import Cli, CommandError, Ingredients, log_in, set_up
@@ -42,9 +42,8 @@ class Site:
 
     lab: Lab
     cli: Cli
-    ingredients: Ingredients
     password: str
-    _images: int = field(default=0)
+    ingredients: Ingredients
 
     @classmethod
     def up(cls, spec: LabSpec, directory: Path) -> Site:
@@ -54,12 +53,18 @@ class Site:
         try:
             cli, password = log_in(lab)
             set_up(lab, cli, ingredients)
-            site = cls(lab, cli, ingredients, password)
+            site = cls(lab, cli, password, ingredients)
             site("volume", "import", "--name", "golden", "--storage-id", "nfs1", "--archive", ingredients.archive.name)
         except BaseException:
             lab.down()
             raise
         return site
+
+    @classmethod
+    def open(cls, directory: Path) -> Site:
+        """One that is up already. Raises NotUpError."""
+        lab = Lab.open(directory)
+        return cls(lab, *log_in(lab), ingredients=Ingredients.get())
 
     def __call__(self, *words: str, secret: str = "") -> Any:
         """One CLI command; its JSON. CommandError."""
@@ -179,12 +184,12 @@ class Site:
 
     def events(self, words: str, after: int = 0) -> list[dict[str, Any]]:
         """Events after the one with that id whose text has `words`."""
-        items = self("event", "list", "--sort", "-id", "--limit", "200")["items"]
+        items = self("event", "list", "--sort=-id", "--limit", "200")["items"]
         return [item for item in items if item["id"] > after and words in item["text"]]
 
     def last_event(self) -> int:
         """The id of the newest event."""
-        items = self("event", "list", "--sort", "-id", "--limit", "1")["items"]
+        items = self("event", "list", "--sort=-id", "--limit", "1")["items"]
         return int(items[0]["id"]) if items else 0
 
     def state(self) -> str:
@@ -192,7 +197,7 @@ class Site:
         lines = []
         for kind in ("resource", "appliance", "operation"):
             with contextlib.suppress(CommandError):
-                for item in self(kind, "list", "--sort", "-id", "--limit", "8")["items"]:
+                for item in self(kind, "list", "--sort=-id", "--limit", "8")["items"]:
                     kept = ("id", "name", "phase", "health", "status", "boot_id", "target_name", "error", "running_on")
                     lines.append(f"{kind} " + " ".join(f"{key}={item[key]}" for key in kept if item.get(key)))
         return "\n".join(lines)
@@ -209,7 +214,7 @@ class Site:
         """Whatever a test did: storage and controller run, no appliance is left, every node is on and idle."""
         self.lab.power("storage", "on")
         self.lab.start_controller()
-        for item in self("operation", "list", "--sort", "-id", "--limit", "10")["items"]:
+        for item in self("operation", "list", "--sort=-id", "--limit", "10")["items"]:
             if item["status"] not in ("done", "failed", "abandoned"):
                 self.operation(item["id"])
         for item in self("appliance", "list")["items"]:

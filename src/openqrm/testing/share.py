@@ -1,0 +1,32 @@
+"""Slow tests take turns: each commit runs a share of them, chosen by its hash, so that all are run again and again.
+
+`OPENQRM_LAB_SHARE=all` runs every one; `OPENQRM_LAB_SHARE=N` every Nth (default: 4).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+
+VARIABLE = "OPENQRM_LAB_SHARE"
+DEFAULT = 4
+
+
+def head() -> str:
+    """The present commit, or what stands for it outside a repository."""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "no commit"
+
+
+def number(commit: str, what: str) -> int:
+    """A number that is the same for the same commit and the same thing, and spread evenly."""
+    return int.from_bytes(hashlib.sha256(f"{commit} {what}".encode()).digest()[:8], "big")
+
+
+def left_out(commit: str, test_id: str) -> str:
+    """Why a slow test is not run for this commit; empty when it is. ValueError for a wrong setting."""
+    share = os.environ.get(VARIABLE) or str(DEFAULT)
+    if share == "all" or number(commit, test_id) % int(share) == 0:
+        return ""
+    return f"not in the share of this commit, one of {share} slow tests; {VARIABLE}=all runs every one"

@@ -1,0 +1,83 @@
+"""One booted datacentre for the whole session: two idle machines, a golden volume. Every test leaves it as it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from openqrm.admin.lab import requirements
+from openqrm.admin.lab.datacentre import down
+from openqrm.admin.lab.state import LabSpec
+from openqrm.testing import share
+from openqrm.testing.site import Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from openqrm.admin.lab.state import Firmware
+
+REUSE = "OPENQRM_LAB_REUSE"
+"""A developer's: the directory of a datacentre that an earlier run left up, or that this one makes and leaves up."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out the slow tests that are not in this commit's share."""
+    commit = share.head()
+    for item in items:
+        if item.get_closest_marker("slow_lab") is not None:
+            reason = share.left_out(commit, item.nodeid)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def require(firmware: Firmware) -> None:
+    """Fail in CI, skip with the reason elsewhere, when this machine cannot run a lab."""
+    lacking = [f"{need.what} ({need.package})" for need in requirements.missing(firmware)]
+    if os.geteuid() != 0:
+        lacking.append("root")
+    if not lacking:
+        return
+    reason = f"the virtual datacentre needs: {', '.join(lacking)}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def site_up() -> Iterator[Callable[[LabSpec], Site]]:
+    """Bring up datacentres of one's own; all are ended with the session."""
+    made: list[tuple[Path, str]] = []
+
+    def up(spec: LabSpec) -> Site:
+        require(spec.firmware)
+        directory = Path("/tmp") / f"openqrm-{spec.name}"  # short: Unix sockets have short paths
+        down(directory, spec.name)
+        made.append((directory, spec.name))
+        return Site.up(spec, directory)
+
+    yield up
+    for directory, name in made:
+        down(directory, name)
+
+
+@pytest.fixture(scope="session")
+def datacentre(site_up: Callable[[LabSpec], Site]) -> Site:
+    """The datacentre of this session, with two machines taken from power-off to idle."""
+    place = os.environ.get(REUSE)
+    if place and (Path(place) / "lab.json").exists():
+        return Site.open(Path(place))
+    spec = LabSpec(name=f"test-{os.getpid()}", nodes=2, api_port=0)
+    site = Site.up(spec, Path(place)) if place else site_up(spec)
+    site.power("on")
+    site.idle()
+    return site
+
+
+@pytest.fixture
+def site(datacentre: Site) -> Iterator[Site]:
+    """The session's datacentre with both machines idle; put right after the test."""
+    yield datacentre
+    datacentre.as_found()
