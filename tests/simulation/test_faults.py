@@ -12,7 +12,7 @@ import pytest
 from openqrm.testing.simulation import Scenario, play
 from openqrm.testing.virtual import run
 
-SEEDS = int(os.environ.get("OPENQRM_SIMULATIONS", "400"))
+SEEDS = int(os.environ.get("OPENQRM_SIMULATIONS", "300"))
 GROUPS = 4
 
 

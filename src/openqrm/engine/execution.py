@@ -292,7 +292,10 @@ class _Try:
         elif isinstance(self.command, Undo):
             reference, arguments = step.undo, step.undo_arguments
         assert isinstance(reference, str)  # noqa: S101  # the core asks for nothing the step does not have
-        context = self.ports.call_context(reference, self.hold.operation_id, step.name, self.hold.epoch)
+        chosen, make = reference, self.ports.call_context
+        context = await self.execution.offload(
+            lambda: make(chosen, self.hold.operation_id, step.name, self.hold.epoch)  # it may read our database
+        )
         began, status = time.monotonic(), "failed"
         try:
             async with asyncio.timeout(step.timeout):

@@ -77,6 +77,8 @@ class Scenario:
         self.rng = random.Random(self.seed)  # noqa: S311  # reproducible, not secret
         rates = self.rng.choice([0.0, 0.05, 0.2, 0.5])
         self.hosts = FakeHosts(faults=lambda request: self._fault(request, rates))
+        for number in range(3):
+            self.hosts.host(number).delay = self.rng.choice([0, 0, 0.5, 5])
         database = MemoryDatabase(RECORDS, clock=self.loop.now)
         self.site = Site(database, self.hosts, CHANGES, CONDITIONS, self._plan)
 
@@ -187,9 +189,14 @@ class Scenario:
             runner, journal = self.controller(number, self.rng.randint(0, 25))
             await runner.start()
             crashed = asyncio.ensure_future(journal.crashed.wait())
-            await asyncio.wait({settled, crashed}, return_when=asyncio.FIRST_COMPLETED)
+            late = self.rng.random() < 0.4
+            limit = self.rng.choice([0.3, 3.0, 30.0]) if late else None
+            await asyncio.wait({settled, crashed}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             crashed.cancel()
-            drop(runner)
+            if late:
+                self.given_up(runner)
+            else:
+                drop(runner)
         runner, _ = self.controller(99, None)
         await runner.start()
         await settled
@@ -204,6 +211,12 @@ class Scenario:
         ended = {OperationStatus.DONE, OperationStatus.FAILED, OperationStatus.ABANDONED}
         statuses = {self.site.status(operation) for operation in self.operations}
         _must(statuses <= ended, statuses)
+
+    def given_up(self, runner: Runner) -> None:
+        """A controller that is taken for dead, but goes on with what it has: the next one is told it is alone."""
+        for task in runner.tasks:
+            task.cancel()
+        self.site.journal.leave(runner.owner)
 
     async def human(self) -> None:
         """Now and then someone looks at what needs attention: others may wait behind it."""
