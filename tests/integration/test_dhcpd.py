@@ -323,3 +323,39 @@ async def test_another_dhcp_server_on_the_interface_is_told(server: Server, monk
     finally:
         other.kill()
         await other.wait()
+
+
+SOLICIT = """
+import socket, struct, sys, time
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86DD)); s.bind(("eth0", 0x86DD)); s.settimeout(0.2)
+mac = s.getsockname()[4]
+addresses = socket.inet_pton(socket.AF_INET6, sys.argv[1]) + socket.inet_pton(socket.AF_INET6, "ff02::2")
+packet = struct.pack("!IHBB", 6 << 28, 8, 58, 255) + addresses + struct.pack("!BBHI", 133, 0, 0, 0)
+for _ in range(25):
+    s.send(bytes.fromhex("333300000002") + mac + bytes.fromhex("86dd") + packet)
+    try:
+        while True:
+            frame = s.recv(2048)
+            if frame[20] == 58 and frame[54] == 134:
+                print(frame[:6] == mac, struct.unpack("!H", frame[60:62])[0], len(frame) - 54)
+                raise SystemExit
+    except TimeoutError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("source", ["fe80::5054:ff:fe98:1", "::"])
+async def test_a_router_solicitation_is_answered_with_no_router_on_the_wire(server: Server, source: str) -> None:
+    command = await service.prepare_no_router(server.context)
+    inside = ServiceCommand(("ip", "netns", "exec", server.wire.server, *command.argv))
+    child = await spawn(inside, server.wire.directory / "ra", Log(server.wire.directory / "ra.log"))
+    try:
+        asking = await asyncio.create_subprocess_exec(
+            *("ip", "netns", "exec", server.wire.client, sys.executable, "-c", SOLICIT, source),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await asyncio.wait_for(asking.communicate(), 20)
+    finally:
+        await child.stop()
+    assert said.decode().split() == ["True", "0", "16"], "to the asker alone, lifetime 0, no options"
