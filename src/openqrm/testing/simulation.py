@@ -21,6 +21,7 @@ from openqrm.testing.fake_host import FakeHosts, Fault, Request
 from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
+    from openqrm.engine.ports import Finished, GateToken, Ready
     from openqrm.engine.runner import Runner
     from openqrm.plugin_api.changes import ChangeCall
     from openqrm.plugin_api.records import Reader, Writer
@@ -60,6 +61,38 @@ CONDITIONS = {"thing.there": thing_there}
 
 
 @dataclass
+class SleepyHosts:
+    """What a controller sees that is stopped now and then for a while, just before a command leaves it."""
+
+    hosts: FakeHosts
+    rng: random.Random
+
+    async def _stopped(self) -> None:
+        if self.rng.random() < 0.25:
+            await asyncio.sleep(self.rng.choice([5, 20, 60]))
+
+    async def run(self, host: int, command: Ready, *, gate: GateToken | None, seconds: float) -> Finished:
+        """See `Hosts`."""
+        await self._stopped()
+        return await self.hosts.run(host, command, gate=gate, seconds=seconds)
+
+    async def read_file(self, host: int, path: str, *, seconds: float) -> tuple[str, str] | None:
+        """See `Hosts`."""
+        return await self.hosts.read_file(host, path, seconds=seconds)
+
+    async def write_file(
+        self, host: int, path: str, content: str | None, mode: str, *, gate: GateToken | None, seconds: float
+    ) -> None:
+        """See `Hosts`."""
+        await self._stopped()
+        await self.hosts.write_file(host, path, content, mode, gate=gate, seconds=seconds)
+
+    async def send_file(self, host: int, source: str, path: str, *, seconds: float) -> None:
+        """See `Hosts`."""
+        await self.hosts.send_file(host, source, path, seconds=seconds)
+
+
+@dataclass
 class Scenario:
     """One seed's world."""
 
@@ -70,6 +103,7 @@ class Scenario:
     hosts: FakeHosts = field(init=False)
     phases: dict[int, list[Step]] = field(default_factory=dict)
     operations: list[int] = field(default_factory=list)
+    volumes: dict[int, str] = field(default_factory=dict)
     serial: int = 0
     quiet: bool = False
 
@@ -149,20 +183,18 @@ class Scenario:
             steps.insert(0, Run(name=f"first{number}", host=1, do=nothing, undo=nothing))
         operation = self.site.enqueue(steps, targets=[volume], forward_only=forward)
         self.operations.append(operation.id)
+        self.volumes[operation.id] = volume
 
     # Driving
 
-    def controller(self, number: int, at: int | None) -> tuple[Runner, CrashingJournal]:
-        """A controller that dies at a boundary."""
+    def controller(self, number: int, at: int | None, *, late: bool = False) -> tuple[Runner, CrashingJournal]:
+        """A controller that dies at a boundary, or one that is late now and then."""
         journal = CrashingJournal(self.site.journal, at)
-        return self.site.runner(
-            journal=journal,
-            owner=f"c{number}",
-            alone=False,
-            lease_seconds=40,
-            poll_seconds=15,
-            ports={"poll_seconds": 20},
-        ), journal
+        ports: dict[str, Any] = {"poll_seconds": 20}
+        if late:
+            ports["hosts"] = SleepyHosts(self.hosts, self.rng)
+        options = {"alone": False, "lease_seconds": 40, "poll_seconds": 15, "ports": ports}
+        return self.site.runner(journal=journal, owner=f"c{number}", **options), journal
 
     def maybe_cancel(self) -> None:
         """Sometimes someone changes their mind."""
@@ -186,10 +218,10 @@ class Scenario:
         settled = asyncio.ensure_future(self.site.settle())
         human = asyncio.ensure_future(self.human())
         for number in range(1, self.rng.choice([0, 0, 1, 2]) + 1):
-            runner, journal = self.controller(number, self.rng.randint(0, 25))
+            late = self.rng.random() < 0.4
+            runner, journal = self.controller(number, None if late else self.rng.randint(0, 25), late=late)
             await runner.start()
             crashed = asyncio.ensure_future(journal.crashed.wait())
-            late = self.rng.random() < 0.4
             limit = self.rng.choice([0.3, 3.0, 30.0]) if late else None
             await asyncio.wait({settled, crashed}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             crashed.cancel()
@@ -247,6 +279,7 @@ class Scenario:
     def check(self) -> None:
         """All invariants, once nothing is under way."""
         self.check_gates()
+        self.check_order()
         for operation in self.operations:
             status = self.site.status(operation)
             _must(status not in RUNNABLE, status)
@@ -285,6 +318,15 @@ class Scenario:
         _must(not mine & contents, "a file was not restored")
         holders = {client for host in self.hosts.hosts.values() for client, _, _ in host.grants.values()}
         _must(not set(steps) & holders, "a grant is left over")
+
+    def check_order(self) -> None:
+        """Operations on one volume came one after the other."""
+        ended: dict[str, Any] = {}
+        for number in self.operations:
+            operation, volume = self.site.work(number).operation, self.volumes[number]
+            if volume in ended and operation.started_at is not None:
+                _must(ended[volume] is not None and operation.started_at >= ended[volume], f"{number} overtook another")
+            ended[volume] = operation.finished_at
 
     def check_gates(self) -> None:
         """Effects behind a gate never went back in generation or epoch."""
