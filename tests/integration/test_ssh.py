@@ -251,6 +251,13 @@ async def test_a_gated_command_survives_the_loss_of_its_session(bench: Bench, tm
     assert (tmp_path / "times").read_text() == "ran\n"
 
 
+async def test_the_gates_records_are_read_back(bench: Bench, host: int) -> None:
+    assert await bench.hosts.recorded(host, seconds=10) == {}
+    for token in (GateToken("volume-1", 3, 9, "a"), GateToken("volume-2", 0, 4, "b"), GateToken("volume-1", 4, 1, "c")):
+        await bench.hosts.run(host, Ready(("true",)), gate=token, seconds=10)
+    assert await bench.hosts.recorded(host, seconds=10) == {"volume-1": (4, 1), "volume-2": (0, 4)}
+
+
 async def test_many_commands_over_pooled_connections(bench: Bench) -> None:
     await bench.hosts.run(REMOTE, Ready(("true",)), gate=None, seconds=10)
     began = time.monotonic()

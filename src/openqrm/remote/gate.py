@@ -66,6 +66,17 @@ def cancel_argv(directory: str, gate: GateToken) -> tuple[str, ...]:
     return (f"{directory}/openqrm-gate", "cancel", _name(gate.volume), _name(gate.key))
 
 
+def highest_argv(directory: str) -> tuple[str, ...]:
+    """Lists what `parse_highest` reads."""
+    return (f"{directory}/openqrm-gate", "highest")
+
+
+def parse_highest(output: str) -> dict[str, tuple[int, int]]:
+    """(generation, epoch) by volume. ValueError for anything else."""
+    lines = [line.split() for line in output.splitlines()]
+    return {volume: (int(generation), int(epoch)) for volume, generation, epoch in lines}
+
+
 @dataclass(frozen=True)
 class Answer:
     """The gate's closing line, and the command's own standard error in front of it."""

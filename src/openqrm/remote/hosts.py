@@ -113,6 +113,24 @@ class RemoteHosts:
                 output=raw.stderr.decode(errors="replace").strip(),
             )
 
+    async def recorded(self, host: int, *, seconds: float) -> dict[str, tuple[int, int]]:
+        """The highest (generation, epoch) that the host's gate has seen, by volume.
+
+        After our database is restored from a backup, or a new installation takes a used storage host over, its
+        generations and its epoch counter must be raised above these before anything is served: whatever is lower is
+        refused. UnreachableError, TimeoutPassedError, CommandFailedError.
+        """
+        await self._install(host)
+        argv = host_gate.highest_argv(self._directory(host))
+        finished = await self.run(host, Ready(argv), gate=None, seconds=seconds)
+        if finished.status:
+            raise CommandFailedError(
+                f"cannot read the records of the host gate on resource {host}",
+                exit_status=finished.status,
+                output=finished.stderr,
+            )
+        return host_gate.parse_highest(finished.stdout)
+
     async def forget(self, host: int) -> None:
         """Close the connections to a resource, for example when it registered anew with other host keys."""
         self._gated.discard(host)
