@@ -28,18 +28,22 @@ def fresh(request: pytest.FixtureRequest) -> Callable[[], Database]:
     if request.param == "memory":
         return MemoryDatabase
     source = request.getfixturevalue("postgres_server" if request.param == "postgresql" else "sqlite_files")
-    opened: list[SqlDatabase] = []
+    latest: list[tuple[str, SqlDatabase]] = []
+
+    def drop() -> None:
+        for url, database in latest:
+            database.close()
+            if request.param == "postgresql":
+                source.drop(url)
+        latest.clear()
 
     def make() -> Database:
-        database = open_database(source.fresh())
-        opened.append(database)
-        return database
+        drop()  # worlds come one after the other: hundreds of databases would fill the server
+        url = source.fresh()
+        latest.append((url, open_database(url)))
+        return latest[0][1]
 
-    def close() -> None:
-        for database in opened:
-            database.close()
-
-    request.addfinalizer(close)
+    request.addfinalizer(drop)
     return make
 
 

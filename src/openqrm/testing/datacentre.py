@@ -292,7 +292,7 @@ class Datacentre:
 
     async def settle(self) -> None:
         """Until no operation has work, with machines that obey meanwhile."""
-        obeying = asyncio.create_task(self.obeying.run())
+        obeying = asyncio.create_task(self.obeying.run(self.site.notifier))
         try:
             await self.site.settle()
         finally:

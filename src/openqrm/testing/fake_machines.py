@@ -11,6 +11,7 @@ from openqrm.domain.resource import Desired, Health, MachineOrder, Phase, Power,
 from openqrm.operations import states
 
 if TYPE_CHECKING:
+    from openqrm.engine.notifier import Notifier
     from openqrm.engine.ports import Database
     from openqrm.plugin_api.records import Writer
 
@@ -44,6 +45,7 @@ class FakeMachines:
     database: Database
     broken: set[str] = field(default_factory=set)
     boots: int = 1_000_000
+    threaded: bool = False
 
     def tick(self, limit: int = 500) -> int:
         """Carry out the orders that are open now, in one transaction; returns how many."""
@@ -81,9 +83,10 @@ class FakeMachines:
             changed = states.apply(writer, resource, "phase", "registered-initramfs")
             writer.update(changed, boot_id=str(uuid.UUID(int=self.boots)))
 
-    async def run(self, pause: float = 0.002) -> None:
-        """Until cancelled."""
-        while True:
-            if not self.tick():
-                await asyncio.sleep(pause)
-            await asyncio.sleep(0)
+    async def run(self, notifier: Notifier, pause: float = 1) -> None:
+        """Until cancelled: look when something was committed, and every `pause` seconds."""
+        with notifier.listening(lambda touched: any(kind == "machine-order" for kind, _ in touched)) as wakeup:
+            while True:
+                done = await asyncio.to_thread(self.tick) if self.threaded else self.tick()
+                if not done:
+                    await wakeup.wait(pause)
