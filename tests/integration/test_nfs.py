@@ -12,7 +12,8 @@ import pytest
 from openqrm.plugin_api.drivers import Cap, Client, confirmed
 from openqrm.plugins.storage.nfs.plugin import PLUGIN
 from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
-from openqrm.testing.storage_suite import StorageSuite, Subject
+from openqrm.testing.storage_subject import Subject
+from openqrm.testing.storage_suite import StorageSuite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
