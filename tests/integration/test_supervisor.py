@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,6 @@ from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
 MODULE = """
 import sys
@@ -136,7 +136,7 @@ async def test_started_runs_stopped_ends(bench: Bench) -> None:
     assert [(one["service"], one["state"], one["pid"]) for one in written] == [("server", "running", pid)]
     bench.set(state=PluginPhase.ENABLED)
     await bench.until(lambda: bench.status is None and not alive(pid))
-    assert json.loads((bench.directory.parent / "services.json").read_text()) == []
+    await bench.until(lambda: json.loads((bench.directory.parent / "services.json").read_text()) == [])
 
 
 async def test_one_that_was_killed_is_prepared_and_started_again_and_an_event_says_so(bench: Bench) -> None:
@@ -172,6 +172,36 @@ async def test_a_missing_dependency_is_told_with_its_remedy(bench: Bench) -> Non
     await bench.until(lambda: bench.status and bench.status.error)
     assert bench.status is not None
     assert (bench.status.error, bench.status.remedy) == ("the server is not installed", "apt-get install server")
+
+
+async def test_settings_that_no_longer_fit_are_told_and_mended_ones_used(bench: Bench) -> None:
+    bench.set(settings={"word": ["not", "a", "text"]}, state=PluginPhase.STARTED)
+    await bench.until(lambda: bench.status and "settings of plug-in one: word" in bench.status.error)
+    bench.set(settings={})
+    await bench.running()
+
+
+async def test_a_full_disk_ends_no_service(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import time\nfor n in range(10**6): print('x' * 1000, n, flush=True); time.sleep(0.001)"
+    bench.set(settings={"code": code}, state=PluginPhase.STARTED)
+    pid = await bench.running()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    child = bench.supervisor._watched["one", "server"].child
+    assert child is not None
+    last = child.log.last
+    await bench.until(lambda: last and last[-1].count(" ") == 1)
+    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr(Path, "write_text", full)
+    number = int(last[-1].rpartition(" ")[2]) + 500
+    bench.supervisor._write_status()
+    # By then it printed more than a pipe holds. A line may have been read in two parts.
+    await bench.until(lambda: any(int(line.rpartition(" ")[2] or 0) >= number for line in last if " " in line))
+    monkeypatch.undo()
+    assert alive(pid)
+    assert not bench.task.done()
 
 
 async def test_new_settings_start_it_again(bench: Bench) -> None:

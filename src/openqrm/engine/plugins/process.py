@@ -45,11 +45,12 @@ class Log:
         self._append(data)
 
     def _append(self, data: bytes) -> None:
-        """The file is rotated when it is full."""
-        if self.path.exists() and self.path.stat().st_size + len(data) > LOG_BYTES:
-            self._rotate()
-        with self.path.open("ab") as file:
-            file.write(data)
+        """The file is rotated when it is full. What a full disk does not take is lost, and the process goes on."""
+        with contextlib.suppress(OSError):
+            if self.path.exists() and self.path.stat().st_size + len(data) > LOG_BYTES:
+                self._rotate()
+            with self.path.open("ab") as file:
+                file.write(data)
 
     def _rotate(self) -> None:
         for number in range(LOG_FILES - 1, 0, -1):
@@ -195,7 +196,12 @@ async def spawn(command: ServiceCommand, record: Path, log: Log) -> Child:
         cwd=command.directory,
         start_new_session=True,
     )
-    _record(record, process.pid, command.argv)
+    try:
+        _record(record, process.pid, command.argv)
+    except OSError:
+        _group(process.pid, signal.SIGKILL)
+        await process.wait()
+        raise
     log.mark(f"--- {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} started: {' '.join(command.argv)}")
     return Child(process, record, log, asyncio.create_task(_copy(process, log)))
 

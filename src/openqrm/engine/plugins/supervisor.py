@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.event import Severity
+from openqrm.domain.plugin_state import PluginState
 from openqrm.engine.plugins.process import Child, Log, end_leftover, spawn
 from openqrm.plugin_api.loading import load
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.calls import ServiceContext
     from openqrm.plugin_api.plugin import Plugin, Service, ServiceCommand
 
+log = logging.getLogger(__name__)
 POLL_SECONDS = 2.0
 """How often the wanted services are looked up when no commit told."""
 PREPARE_SECONDS = 60.0
@@ -123,11 +126,16 @@ class Supervisor:
     def _wanted(self) -> dict[tuple[str, str], _Watched]:
         found: dict[tuple[str, str], _Watched] = {}
         with self.database.read() as reader:
+            rows = {row.name: row for row in reader.find(PluginState)}
             for plugin in self.contexts.catalogue.started(reader):
-                settings = self.contexts.settings(plugin, reader) if plugin.services else {}
+                settings = rows[
+                    plugin.name
+                ].settings  # as stored: one plug-in's wrong settings are not the others' matter
                 for service in plugin.services:
-                    log = self.contexts.directory(plugin.name) / f"{service.name}.log"
-                    status = ServiceStatus(plugin.name, service.name, ServiceState.STARTING, time.time(), log=str(log))
+                    output = self.contexts.directory(plugin.name) / f"{service.name}.log"
+                    status = ServiceStatus(
+                        plugin.name, service.name, ServiceState.STARTING, time.time(), log=str(output)
+                    )
                     found[plugin.name, service.name] = _Watched(plugin, service, settings, status)
         return found
 
@@ -157,14 +165,13 @@ class Supervisor:
 
     async def _once(self, one: _Watched) -> tuple[str, str]:
         """One life of a service; why it ended, and what helps."""
-        context = await asyncio.to_thread(self.contexts.service, one.plugin)
-        record = context.directory / f"{one.service.name}.process"
-        log = Log(context.directory / f"{one.service.name}.log")
         self._note(one, ServiceState.STARTING)
         try:
+            context = await asyncio.to_thread(self.contexts.service, one.plugin)
+            record = context.directory / f"{one.service.name}.process"
             await end_leftover(record)
             command: ServiceCommand = await asyncio.wait_for(load(one.service.prepare)(context), PREPARE_SECONDS)
-            one.child = await spawn(command, record, log)
+            one.child = await spawn(command, record, Log(context.directory / f"{one.service.name}.log"))
             return await self._live(one, one.child, context)
         except OpenqrmError as error:
             return error.detail, error.remedy or ""
@@ -199,10 +206,13 @@ class Supervisor:
 
     def _write_status(self) -> None:
         """For `openqrm doctor`, which is another process."""
-        path: Path = self.contexts.directory("core").parent / STATUS_FILE
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps([asdict(one) for one in self.status()], indent=1), encoding="utf-8")
-        new.replace(path)
+        try:
+            path: Path = self.contexts.directory("core").parent / STATUS_FILE
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps([asdict(one) for one in self.status()], indent=1), encoding="utf-8")
+            new.replace(path)
+        except OSError as error:  # a full disk must not end the services that run
+            log.warning("the status of services cannot be written: %s", error)
 
     def _log_failure(self, one: _Watched, seconds: float) -> None:
         status = one.status
