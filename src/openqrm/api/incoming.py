@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from starlette.requests import ClientDisconnect
+
 from openqrm.api.problems import MediaTypeError, TooLargeError
 from openqrm.domain.errors import InvalidError
 
@@ -101,11 +103,14 @@ async def read(request: Request, limit: int) -> bytes:
     if declared.isdigit() and int(declared[:18]) > limit:
         raise TooLargeError(f"the body has {declared[:18]} bytes; the limit is {limit}")
     parts, length = [], 0
-    async for part in request.stream():
-        length += len(part)
-        if length > limit:
-            raise TooLargeError(f"the body has more than {limit} bytes")
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            length += len(part)
+            if length > limit:
+                raise TooLargeError(f"the body has more than {limit} bytes")
+            parts.append(part)
+    except ClientDisconnect as error:
+        raise InvalidError("the caller went away before the body was complete", field="body") from error
     return b"".join(parts)
 
 

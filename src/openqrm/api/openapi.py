@@ -271,6 +271,14 @@ def _answers(made: Document, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _general(made: Document) -> None:
+    """Pages that belong to no entity."""
+    _login(made)
+    _health(made)
+    _schema(made)
+    _stream(made)
+
+
+def _login(made: Document) -> None:
     login = made.component("Login", Login.model_json_schema(ref_template=REF), {})
     logged_in = LoggedIn.model_json_schema(ref_template=REF)
     answered = made.component("LoggedIn", logged_in, logged_in.pop("$defs", {}))
@@ -285,6 +293,9 @@ def _general(made: Document) -> None:
             "responses": {"200": _json("The token", answered)} | _refusals((401, 413, 415, 422, 503)),
         },
     )
+
+
+def _health(made: Document) -> None:
     health = {
         "type": "object",
         "required": ["status", "version"],
@@ -300,6 +311,9 @@ def _general(made: Document) -> None:
             "responses": {"200": _json("Both do", health)} | _refusals((422, 503)),
         },
     )
+
+
+def _schema(made: Document) -> None:
     made.add(
         f"{PREFIX}/schema",
         "get",
@@ -314,6 +328,9 @@ def _general(made: Document) -> None:
             | _refusals((401, 422, 503)),
         },
     )
+
+
+def _stream(made: Document) -> None:
     made.add(
         f"{PREFIX}/events/stream",
         "get",
