@@ -43,7 +43,7 @@ def sql_url(request: pytest.FixtureRequest) -> Iterator[str]:
     server: PostgresServer = request.getfixturevalue("postgres_server")
     url = server.fresh()
     yield url
-    server.drop(url)
+    server.give_back(url)
 
 
 @pytest.fixture
@@ -67,4 +67,4 @@ def database(request: pytest.FixtureRequest) -> Iterator[SqlDatabase | MemoryDat
     yield opened
     opened.close()
     if server:
-        server.drop(url)
+        server.give_back(url)
