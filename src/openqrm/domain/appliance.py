@@ -32,6 +32,7 @@ class AppliancePhase(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
+    REMOVING = "removing"
 
 
 class ApplianceDesired(StrEnum):
@@ -68,6 +69,7 @@ APPLIANCE_PHASES = StateTable(
             AppliancePhase.RUNNING,
             "the stop failed before it changed anything",
         ),
+        Row(AppliancePhase.STOPPED, "remove", AppliancePhase.REMOVING, "the plug-ins are told, then it is forgotten"),
         Row("*", "abandoned", AppliancePhase.STOPPED, "a human took over what an operation could not finish"),
     ),
 )

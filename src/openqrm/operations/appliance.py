@@ -1,35 +1,26 @@
-"""The appliance's life cycle: create, start, stop, change, remove. Declarations and pure planners."""
+"""The appliance's life cycle: create, start, stop, change, remove. Declarations, admission and records."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from openqrm.domain.appliance import Appliance, ApplianceDesired, AppliancePhase, Requirements
-from openqrm.domain.errors import ConflictError, InvalidError, UnsupportedError
+from openqrm.domain.errors import ConflictError, InvalidError
 from openqrm.domain.kernel import Kernel
-from openqrm.domain.lease import Lease
+from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.model import Attr, Id, Mac, Name, Text
 from openqrm.domain.resource import Resource
-from openqrm.domain.storage import Image, Storage, Volume
-from openqrm.plugin_api.drivers import Cap, Client, confirmed
-from openqrm.plugin_api.operation import Arguments, Operation, Phase
-from openqrm.plugin_api.steps import Change, Irreversible, Plan, Wait
-from openqrm.plugin_api.values import Output
+from openqrm.domain.storage import Image
+from openqrm.domain.user import UserRole
+from openqrm.plugin_api.operation import Arguments, Operation, Phase, needs
+from openqrm.plugin_api.steps import Change, Irreversible, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from openqrm.plugin_api.drivers import ExportDriver, StorageContext
-    from openqrm.plugin_api.facts import Fact
-    from openqrm.plugin_api.operation import Call, PlanContext
+    from openqrm.operations.pipeline import CoreCall
+    from openqrm.plugin_api.operation import Call
     from openqrm.plugin_api.records import Reader, Writer
-    from openqrm.plugin_api.steps import Steps
-
-_DEPLOY_SECONDS = 900
-_RETURN_SECONDS = 900
-"""Firmware, PXE and a large server's memory test take minutes; the state tables have the same limits."""
 
 
 class CreateArguments(Arguments):
@@ -55,12 +46,14 @@ class UpdateArguments(Arguments):
     comment: Annotated[str | None, Field(max_length=1000), Attr("Comment")] = None
 
 
-def create(writer: Writer, call: Call) -> Appliance:
+def create(writer: Writer, call: CoreCall) -> Appliance:
     """Record an appliance; nothing is started."""
     given: CreateArguments = call.arguments
     _check_references(writer, given.image_id, given.kernel_id, given.resource_id)
     values = given.model_dump(exclude={"storage_nic", "requirements"})
-    return writer.insert(Appliance(**values, requirements=given.requirements, storage_nic=given.storage_nic or ""))
+    appliance = writer.insert(Appliance(**values, requirements=given.requirements, storage_nic=given.storage_nic or ""))
+    call.queue("appliance.announce", appliance.id)
+    return appliance
 
 
 def update(writer: Writer, call: Call) -> Appliance:
@@ -90,12 +83,24 @@ def _check_references(reader: Reader, image_id: int | None, kernel_id: int | Non
             raise InvalidError(f"there is no {kind.entity.name} {record_id}", field=field)
 
 
-def remove(writer: Writer, call: Call) -> None:
-    """Forget a stopped appliance; its image stays."""
+def admit_remove(reader: Reader, call: Call) -> Plan:
+    """Nobody can start it from here on; refused while an abandoned operation left it a lease."""
     appliance: Appliance = call.target  # type: ignore[assignment]  # the declaration's target is Appliance
-    for lease in writer.find(Lease, appliance_id=appliance.id):
-        writer.delete(Lease, lease.id)
-    writer.delete(Appliance, appliance.id)
+    if reader.count(Lease, appliance_id=appliance.id, state=LeaseState.HELD):
+        raise ConflictError(
+            f"appliance {appliance.name} still holds a lease", remedy=f"openqrm appliance release {appliance.name}"
+        )
+    return Plan(
+        steps=(
+            Change(
+                name="removing",
+                title="Take the appliance out of use",
+                change="state.apply",
+                arguments={"entity": "appliance", "id": appliance.id, "event": "remove"},
+                undo=Irreversible(reason="a removal goes forward"),
+            ),
+        )
+    )
 
 
 def admit_start(reader: Reader, call: Call) -> Plan:
@@ -153,42 +158,6 @@ def targets(reader: Reader, call: Call) -> tuple[str, ...]:
     return (f"image-{image.id}", f"volume-{image.volume_id}")
 
 
-class _Parts:
-    """Everything a running appliance consists of, looked up once per planning."""
-
-    def __init__(self, context: PlanContext) -> None:
-        target: Appliance = context.target  # type: ignore[assignment]  # the declaration's target is Appliance
-        read = context.read
-        self.appliance = read.get(Appliance, target.id)
-        self.image = read.get(Image, self.appliance.image_id)
-        self.volume = read.get(Volume, self.image.volume_id)
-        self.storage = read.get(Storage, self.volume.storage_id)
-        lease = read.one(Lease, held_image=self.image.id)
-        if lease is None or lease.appliance_id != self.appliance.id:
-            raise ConflictError(f"appliance {self.appliance.name} holds no lease on image {self.image.name}")
-        self.lease = lease
-        self.resource = read.get(Resource, lease.resource_id)
-        self.place: StorageContext = context.drivers.context(self.storage, read)
-        self.export: ExportDriver = context.drivers.export(self.storage)
-        self.location = context.drivers.pool(self.storage).location(self.place, self.volume)
-        self.client = Client(self.resource.id, self.resource.address or "", self.resource.mac or "", self.resource.name)
-        self._declared = _declares(context, self.storage, Cap.REVOKE_PROOF)
-        self._facts = context.facts
-
-    @property
-    def revocable(self) -> bool:
-        """Whether this storage host can prove access revoked; asked when the export's facts are there."""
-        return self._declared and confirmed(self.export, Cap.REVOKE_PROOF, self.place, self._facts)
-
-
-def _declares(context: PlanContext, storage: Storage, capability: Cap) -> bool:
-    try:
-        context.drivers.require(storage, capability)
-    except UnsupportedError:
-        return False
-    return True
-
-
 def _kernel_of(reader: Reader, appliance: Appliance) -> Kernel:
     if appliance.kernel_id is not None:
         return reader.get(Kernel, appliance.kernel_id)
@@ -200,139 +169,9 @@ def _kernel_of(reader: Reader, appliance: Appliance) -> Kernel:
     return kernel
 
 
-def export_facts(context: PlanContext) -> Sequence[Fact[Any]]:
-    """What the export must know of its host to grant and revoke."""
-    parts = _Parts(context)
-    return parts.export.facts(parts.place)
-
-
-def plan_start(context: PlanContext) -> Plan:
-    """Grant access, deploy, wait for the agent inside the image. Undone in reverse."""
-    parts = _Parts(context)
-    generation = parts.lease.generation
-    granted = parts.export.authorize(parts.place, parts.volume, parts.location, parts.client, generation, context.facts)
-    return Plan(
-        steps=(
-            *granted,
-            *context.hooks.appliance("start", parts.appliance, parts.resource),
-            *_deploy(parts),
-            *_mark_running(parts),
-            *context.hooks.appliance("started", parts.appliance, parts.resource),
-        )
-    )
-
-
-def _deploy(parts: _Parts) -> Steps:
-    machine = {"resource_id": parts.resource.id}
-    return (
-        Wait(
-            name="ready",
-            title=f"{parts.resource.name} is idle",
-            condition="resource.ready",
-            undo_condition="resource.back",
-            arguments=machine | {"revocable": parts.revocable},
-            timeout=120,
-        ),
-        Change(
-            name="take",
-            title=f"Take {parts.resource.name} out of the idle pool",
-            change="resource.take",
-            arguments=machine,
-            undo="resource.give-back",
-            undo_arguments=machine,
-        ),
-        Change(
-            name="deploy",
-            title=f"Order {parts.resource.name} to mount and run {parts.image.name}",
-            change="order.issue",
-            arguments=machine | {"verb": "deploy"},
-            undo="order.recall",
-        ),
-        Wait(
-            name="running-image",
-            title=f"{parts.resource.name} speaks from inside {parts.image.name}",
-            condition="resource.image-running",
-            arguments=machine
-            | {"lease_id": parts.lease.id, "order_id": Output(step="deploy", field="order_id").model_dump()},
-            timeout=_DEPLOY_SECONDS,
-        ),
-    )
-
-
-def _mark_running(parts: _Parts) -> Steps:
-    state = {"entity": "appliance", "id": parts.appliance.id}
-    return (
-        Change(
-            name="running",
-            title=f"Mark {parts.appliance.name} as running",
-            change="state.apply",
-            arguments=state | {"event": "started", "set": {"started_at": "now", "health": "ok"}},
-            undo="state.apply",
-            undo_arguments=state | {"event": "start-failing", "set": {"started_at": None, "health": "unknown"}},
-        ),
-    )
-
-
-def plan_stop(context: PlanContext) -> Plan:
-    """Shut down, prove the machine gone, revoke, release. Goes forward only."""
-    parts = _Parts(context)
-    forward = Irreversible(reason="a stop goes forward")
-    machine = {"resource_id": parts.resource.id}
-    revoked = parts.export.revoke(
-        parts.place, parts.volume, parts.location, parts.client, parts.lease.generation, context.facts
-    )
-    return Plan(
-        steps=(
-            *context.hooks.appliance("stop", parts.appliance, parts.resource),
-            Change(
-                name="give-back",
-                title=f"{parts.resource.name} goes back to the idle pool",
-                change="resource.give-back",
-                arguments=machine,
-                undo=forward,
-            ),
-            Change(
-                name="idle",
-                title=f"Order {parts.resource.name} to shut down and idle",
-                change="order.issue",
-                arguments=machine | {"verb": "idle"},
-                undo=forward,
-            ),
-            Wait(
-                name="gone",
-                title=f"{parts.resource.name} is proved gone from {parts.image.name}",
-                condition="resource.gone",
-                arguments=machine
-                | {"boot_id": Output(step="idle", field="boot_id").model_dump(), "revocable": parts.revocable},
-                timeout=_RETURN_SECONDS,
-            ),
-            *revoked,
-            Change(
-                name="release",
-                title="Release the lease",
-                change="lease.release",
-                arguments={"lease_id": parts.lease.id},
-                undo=forward,
-            ),
-            Change(
-                name="stopped",
-                title=f"Mark {parts.appliance.name} as stopped",
-                change="state.apply",
-                arguments={
-                    "entity": "appliance",
-                    "id": parts.appliance.id,
-                    "event": "stopped",
-                    "set": {"started_at": None, "health": "unknown"},
-                },
-                undo=forward,
-            ),
-            *context.hooks.appliance("stopped", parts.appliance, None),
-        )
-    )
-
-
 _STOPPED = {"phase": frozenset({str(AppliancePhase.STOPPED)})}
 _HERE = "openqrm.operations.appliance"
+_PLANS = "openqrm.operations.appliance_plans"
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -359,7 +198,32 @@ OPERATIONS: tuple[Operation, ...] = (
         target=Appliance,
         allowed=_STOPPED,
         destroys=True,
-        act=f"{_HERE}:remove",
+        admit=f"{_HERE}:admit_remove",
+        phases=(Phase("remove", plan=f"{_PLANS}:plan_remove"),),
+        forward_only=True,
+    ),
+    Operation(
+        name="appliance.release",
+        title="Release appliance",
+        summary=(
+            "Take back access and lease that an abandoned operation left to a stopped appliance. "
+            "Make sure first that its machine is off: nothing else proves it."
+        ),
+        target=Appliance,
+        allowed=_STOPPED,
+        permission=needs(UserRole.ADMIN),
+        destroys=True,
+        targets=f"{_HERE}:targets",
+        phases=(Phase("release", plan=f"{_PLANS}:plan_release", facts=f"{_PLANS}:export_facts"),),
+        forward_only=True,
+    ),
+    Operation(
+        name="appliance.announce",
+        title="Announce appliance",
+        summary="Tell the started plug-ins that there is a new appliance.",
+        target=Appliance,
+        phases=(Phase("announce", plan=f"{_PLANS}:plan_announce"),),
+        internal=True,
     ),
     Operation(
         name="appliance.start",
@@ -369,7 +233,7 @@ OPERATIONS: tuple[Operation, ...] = (
         allowed=_STOPPED,
         admit=f"{_HERE}:admit_start",
         targets=f"{_HERE}:targets",
-        phases=(Phase("deploy", plan=f"{_HERE}:plan_start", facts=f"{_HERE}:export_facts"),),
+        phases=(Phase("deploy", plan=f"{_PLANS}:plan_start", facts=f"{_PLANS}:export_facts"),),
         waits=True,
     ),
     Operation(
@@ -380,7 +244,7 @@ OPERATIONS: tuple[Operation, ...] = (
         allowed={"phase": frozenset({str(AppliancePhase.RUNNING)})},
         admit=f"{_HERE}:admit_stop",
         targets=f"{_HERE}:targets",
-        phases=(Phase("return", plan=f"{_HERE}:plan_stop", facts=f"{_HERE}:export_facts"),),
+        phases=(Phase("return", plan=f"{_PLANS}:plan_stop", facts=f"{_PLANS}:export_facts"),),
         forward_only=True,
     ),
 )

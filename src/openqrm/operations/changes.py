@@ -117,6 +117,7 @@ CHANGES: dict[str, ChangeFunction] = {
     "order.issue": issue_order,
     "order.recall": recall_order,
     "event.log": log_event,
+    "appliance.forget": leases.forget_appliance,
     "lease.acquire": leases.acquire,
     "lease.release": leases.release,
     "lease.undo-acquire": leases.undo_acquire,

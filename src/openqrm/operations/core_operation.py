@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from openqrm.domain.appliance import Appliance, ApplianceDesired, AppliancePhase
 from openqrm.domain.errors import ConflictError
+from openqrm.domain.event import Severity
+from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.operation import UNFINISHED, Operation, OperationStatus
 from openqrm.domain.user import UserRole
 from openqrm.engine import requests
+from openqrm.operations import states
 from openqrm.operations.pipeline import Request
 from openqrm.plugin_api.operation import Operation as Declaration
 from openqrm.plugin_api.operation import needs
@@ -30,7 +34,26 @@ def resume(writer: Writer, call: Call) -> Operation:
 
 def abandon(writer: Writer, call: Call) -> Operation:
     """A human cleans up what remains; the operation holds nothing any more."""
-    return requests.abandon(writer, _target(call).id)
+    abandoned = requests.abandon(writer, _target(call).id)
+    if abandoned.target_kind == Appliance.entity.name and abandoned.target_id is not None:
+        _leave_appliance(writer, abandoned.target_id)
+    return abandoned
+
+
+def _leave_appliance(writer: Writer, appliance_id: int) -> None:
+    """It counts as stopped. It keeps its lease: nobody has proved that its machine no longer writes the image."""
+    appliance = writer.one(Appliance, id=appliance_id)
+    if appliance is None or appliance.phase in (AppliancePhase.STOPPED, AppliancePhase.RUNNING):
+        return
+    states.apply(writer, appliance, "phase", "abandoned")
+    writer.update(writer.get(Appliance, appliance_id), desired=ApplianceDesired.STOPPED)
+    held = writer.one(Lease, appliance_id=appliance_id, state=LeaseState.HELD)
+    if held is not None:
+        text = (
+            f"{appliance.name} still holds its image and machine: make sure the machine is off, "
+            f"then run: openqrm appliance release {appliance.name}"
+        )
+        writer.event(text, severity=Severity.WARNING, source="operations", about=appliance)
 
 
 def rerun(writer: Writer, call: CoreCall) -> Operation:

@@ -60,6 +60,11 @@ def judge(last_seen: datetime | None, listening_since: datetime, now: datetime, 
     return Health.OK if last_seen is not None and now - last_seen < timedelta(seconds=limits.late) else Health.UNKNOWN
 
 
+def newest(one: Mapping[int, datetime], other: Mapping[int, datetime]) -> dict[int, datetime]:
+    """For each resource the later of two times."""
+    return {**one, **{number: max(at, one.get(number, at)) for number, at in other.items()}}
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A machine whose health changes."""
@@ -82,7 +87,9 @@ def verdicts(
             continue
         if resource.phase not in WATCHED:
             continue
-        health = judge(last_seen.get(resource.id), listening_since, now, limits)
+        # A machine that just registered or changed its phase was heard then, before its first heartbeat.
+        since = max(listening_since, resource.phase_since or listening_since)
+        health = judge(last_seen.get(resource.id), since, now, limits)
         if health not in (resource.health, Health.UNKNOWN):
             found.append(Verdict(resource, health))
     return found

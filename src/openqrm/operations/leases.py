@@ -128,6 +128,16 @@ def _free(writer: Writer, lease: Lease) -> dict[str, Any]:
     return {}
 
 
+def forget_appliance(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`appliance_id`: it goes with the leases it once held; one that is gone already stays gone."""
+    appliance_id = int(call.arguments["appliance_id"])
+    for lease in writer.find(Lease, appliance_id=appliance_id):
+        writer.delete(Lease, lease.id)
+    if writer.find(Appliance, limit=1, id=appliance_id):
+        writer.delete(Appliance, appliance_id)
+    return {}
+
+
 def take_resource(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     """`resource_id`: the leased machine starts to deploy."""
     resource = writer.get(Resource, int(call.arguments["resource_id"]))
