@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.operation import Operation
 
 PREFIX = "/v1"
-_REMOVING = ("remove", "release")
 
 
 @dataclass(frozen=True)
@@ -39,15 +38,19 @@ class Endpoint:
 
 
 def endpoint(registry: Registry, operation: Operation) -> Endpoint:
-    """create → POST on the collection, update → PATCH, remove → DELETE, every other verb → POST below the record."""
+    """create → POST on the collection, update → PATCH, remove → DELETE, every other verb → POST below the record.
+
+    What is allocated rather than made has `release` in place of `remove`.
+    """
     collection = f"{PREFIX}/{registry.plural(operation.kind)}"
     if operation.target is None:
         below = "" if operation.verb in CREATING_VERBS else f"/{operation.verb}"
         return Endpoint(operation, "POST", f"{collection}{below}")
     record = f"{collection}/{{which}}"
+    removable = f"{operation.kind}.remove" in registry.operations
     if operation.verb == "update":
         return Endpoint(operation, "PATCH", record)
-    if operation.verb in _REMOVING:
+    if operation.verb == "remove" or (operation.verb == "release" and not removable):
         return Endpoint(operation, "DELETE", record)
     return Endpoint(operation, "POST", f"{record}/{operation.verb}")
 
