@@ -49,7 +49,7 @@ from openqrm.store.lists import Filter, Page, list_records
 from openqrm.store.lists import ListQuery as StoredQuery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope
     from starlette.types import Send as AsgiSend
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NODE_PREFIX = "/node/v1"
+_RENEW_SECONDS = 86_400
 _DRAIN_SECONDS = 3
 """How long open requests may go on when the controller ends."""
 
@@ -249,11 +250,12 @@ class Controller:
         stack.callback(self.boot.stop)
         await self.runner.start()
         stack.push_async_callback(self.runner.stop)
-        for work in (self.supervisor.run(), self.monitor.run()):
+        servers = self._servers()
+        for server in servers:
+            await _serving(server, stack)
+        for work in (self.supervisor.run(), self.monitor.run(), self._renew_certificate(servers)):
             task = asyncio.create_task(work)
             stack.push_async_callback(_cancelled, task)
-        for server in self._servers():
-            await _serving(server, stack)
         await asyncio.to_thread(self._first_kernel)
         log.info("serving %s, machines boot from %s", self.settings.url, self.settings.boot_url)
 
@@ -272,6 +274,18 @@ class Controller:
         if self.settings.socket is not None:
             configs.append(uvicorn.Config(self.app, uds=str(self.settings.socket), **common))
         return [Server(config) for config in configs]
+
+    async def _renew_certificate(self, servers: Sequence[Server]) -> None:
+        """Once a day; connections that are open go on with the old one."""
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            for context in (server.config.ssl for server in servers):
+                if context is None:
+                    continue
+                try:
+                    await asyncio.to_thread(certificates.renew, self.settings, context)
+                except (OSError, OpenqrmError):
+                    log.exception("the server's certificate could not be renewed")
 
     def _first_kernel(self) -> None:
         """A new installation gets a default kernel from the server's own, where its files are installed."""
