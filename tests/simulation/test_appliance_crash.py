@@ -16,17 +16,18 @@ from openqrm.testing.fake_host import FakeHosts, Fault, Request
 from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from openqrm.engine.ports import Database
     from openqrm.store.database import SqlDatabase
 
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def fresh(request: pytest.FixtureRequest) -> Callable[[], Database]:
+def fresh(request: pytest.FixtureRequest) -> Iterator[Callable[[], Database]]:
     """Makes empty databases of one kind."""
     if request.param == "memory":
-        return MemoryDatabase
+        yield MemoryDatabase
+        return
     source = request.getfixturevalue("postgres_server" if request.param == "postgresql" else "sqlite_files")
     latest: list[tuple[str, SqlDatabase]] = []
 
@@ -43,8 +44,8 @@ def fresh(request: pytest.FixtureRequest) -> Callable[[], Database]:
         latest.append((url, open_database(url)))
         return latest[0][1]
 
-    request.addfinalizer(drop)
-    return make
+    yield make
+    drop()
 
 
 @dataclass(frozen=True)

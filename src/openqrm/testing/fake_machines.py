@@ -1,4 +1,4 @@
-"""Machines that exist in the database only: they do what they are ordered to, at once or late, as real ones report it."""
+"""Machines that exist in the database only: they do what they are ordered to and report it as real ones do."""
 
 from __future__ import annotations
 
