@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from openqrm.api.node import hub
 from openqrm.api.node.context import NodeContext
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.lease import Lease
@@ -213,6 +214,22 @@ def test_a_machine_that_was_reset_is_taken_in_although_its_old_stream_is_half_op
     assert time.monotonic() - began < 5
     with pytest.raises(EOFError):
         stream.wait_for(b"never")
+    stream.close()
+
+
+def test_silence_makes_a_machine_late_and_a_registration_makes_it_well(
+    served: ServedNodeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "MONITOR_SECONDS", 0.1)
+    answer = served.register("00000000-a")
+    number = int(answer["RESOURCE_ID"])
+    stream = MachineStream.open(served, answer["TOKEN"])
+    stream.wait_for(b"hello")
+    stream.say("hb u=1")
+    eventually(lambda: served.resource(number).health is Health.LATE, 15)
+    served.register("00000000-b")
+    time.sleep(0.5)
+    assert served.resource(number).health is Health.OK, "its last heartbeat is old, but it has just spoken"
     stream.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from openqrm.domain.resource import Health, Phase, Resource
 from openqrm.operations import deadlines
-from openqrm.operations.heartbeats import Limits, Verdict, apply, judge, verdicts
+from openqrm.operations.heartbeats import Limits, Verdict, apply, judge, newest, verdicts
 
 if TYPE_CHECKING:
     from tests.unit.machines.conftest import World
@@ -63,6 +63,14 @@ def test_only_watched_machines_whose_health_changes_are_touched() -> None:
     seen = {1: ago(5), 2: ago(70), 5: ago(1)}
     found = verdicts(rows, seen, ago(9999), NOW, LIMITS)
     assert [(one.resource.id, str(one.health)) for one in found] == [(2, "lost"), (5, "ok")]
+
+
+def test_a_machine_that_just_registered_is_heard_although_its_last_beat_is_of_an_earlier_boot() -> None:
+    rows = [resource(1, Phase.IDLE, Health.OK)]
+    seen = {1: ago(300)}
+    assert len(verdicts(rows, seen, ago(9999), NOW, LIMITS)) == 1
+    assert verdicts(rows, newest(seen, {1: ago(3), 2: ago(1)}), ago(9999), NOW, LIMITS) == []
+    assert newest({1: ago(1)}, {1: ago(9)}) == {1: ago(1)}
 
 
 def test_a_change_of_health_is_stored_with_an_event_and_a_race_is_left_alone(world: World) -> None:

@@ -77,6 +77,7 @@ class NodeApi:
                 self._hub.drop(number)
                 result = await self._hub.writing(lambda: self._register(report, source, lambda _: False))
         if isinstance(result, machines.Registered):
+            self._hub.spoke(result.resource.id)
             return wire.plain(wire.assignments(self._answer(result)))
         assert isinstance(result, machines.Refused)  # noqa: S101  # nothing is contested a second time
         return wire.problem(result.status, "conflict" if result.status == 409 else "unauthenticated", result.text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -47,6 +47,7 @@ class Hub:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsubscribe: Callable[[], None] = lambda: None
         self._since = datetime.now(UTC)
+        self._spoken: dict[int, datetime] = {}
         self._limits = heartbeats.Limits.of(context.heartbeat_seconds)
 
     async def start(self) -> None:
@@ -87,6 +88,7 @@ class Hub:
         session = connection.session
         older = self._connections.get(session.resource_id)
         self._connections[session.resource_id] = connection
+        self.spoke(session.resource_id)
         if older is not None:
             older.close()
         connection.put(f"hello {self._context.heartbeat_seconds}\n".encode())
@@ -107,6 +109,10 @@ class Hub:
                 await self.writing(set_right)
         except OpenqrmError as error:
             _LOG.warning("orders of resource %d are sent later: %s", session.resource_id, error)
+
+    def spoke(self, resource_id: int) -> None:
+        """A machine registered or connected: it is heard, although its first heartbeat is still to come."""
+        self._spoken[resource_id] = datetime.now(UTC)
 
     def leave(self, connection: Connection) -> None:
         """A stream ended."""
@@ -210,13 +216,18 @@ class Hub:
             await self._quietly(self._watch)
 
     async def _watch(self) -> None:
-        health, late = await self.blocking(self._judge)
+        now = datetime.now(UTC)
+        recent = timedelta(seconds=self._limits.lost)
+        self._spoken = {number: at for number, at in self._spoken.items() if now - at < recent}
+        spoken = dict(self._spoken)
+        health, late = await self.blocking(lambda: self._judge(now, spoken))
         if health or late:
             await self.writing(lambda: self._apply(health, late))
 
-    def _judge(self) -> tuple[Sequence[heartbeats.Verdict], Sequence[tuple[Resource, Deadline]]]:
-        seen = self._context.health.last_seen()
-        now = datetime.now(UTC)
+    def _judge(
+        self, now: datetime, spoken: dict[int, datetime]
+    ) -> tuple[Sequence[heartbeats.Verdict], Sequence[tuple[Resource, Deadline]]]:
+        seen = heartbeats.newest(self._context.health.last_seen(), spoken)
         phases = {*heartbeats.WATCHED, *deadlines.TRANSIENT}
         with self._context.database.read() as reader:
             watched = reader.find(Resource, phase__in=sorted(phases), manual=False)
