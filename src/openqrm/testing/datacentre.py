@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from openqrm.engine.ports import Database
     from openqrm.plugin_api.drivers import Client, Grant, VolumeEntry
     from openqrm.plugin_api.facts import Facts
-    from openqrm.plugin_api.operation import Drivers, Hooks
+    from openqrm.plugin_api.operation import Hooks
     from openqrm.plugin_api.records import Reader
     from openqrm.plugin_api.steps import Steps
 

@@ -35,7 +35,7 @@ def idle_machine(number: int, **fields: object) -> Resource:
         "memory_mb": 512,
         "nic_count": 1,
     }
-    return Resource(**{**values, **fields})  # type: ignore[arg-type]  # validated by the model
+    return Resource(**{**values, **fields})
 
 
 @dataclass
