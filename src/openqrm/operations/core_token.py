@@ -30,7 +30,9 @@ class TokenCreate(Arguments):
 class IssuedToken(Token):
     """A new token together with its key, which is not shown again."""
 
-    token: Annotated[str, Attr("Key", help="shown once: keep it safe")]
+    token: Annotated[
+        str | None, Attr("Key", help="shown once: keep it safe; empty in the answer to a repeated call")
+    ] = None
 
 
 def create(writer: Writer, call: Call) -> IssuedToken:

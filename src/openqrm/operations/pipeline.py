@@ -170,7 +170,7 @@ class Pipeline:
         operation = self.registry.operation(row.name)
         if operation.phases:
             return Outcome("accepted", operation=row)
-        return Outcome("done", record=self._snapshot(row), operation=row)
+        return Outcome("done", record=self._snapshot(row, operation), operation=row)
 
     def _same_call(self, reader: Reader, row: OperationRecord, request: Request) -> bool:
         """Compared as validated, so that a name and its id are the same; secrets are not kept and not compared."""
@@ -184,10 +184,12 @@ class Pipeline:
         call = Call(operation=operation.name, actor=request.actor, target=None, arguments=arguments)
         return audit.masked(call) == audit.masked_row(operation, row)
 
-    def _snapshot(self, row: OperationRecord) -> Record | None:
+    def _snapshot(self, row: OperationRecord, operation: Operation) -> Record | None:
+        """What the first call answered, without what is shown only once."""
         if not row.result or "record" not in row.result:
             return None
-        return self.registry.entity(row.result["kind"]).model_validate(row.result["record"])
+        kind = operation.creates or self.registry.entity(row.result["kind"])
+        return kind.model_validate(row.result["record"])
 
     def _repeated(self, request: Request) -> Outcome | None:
         """After a conflict: the same call under the same key may have won the race."""
