@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from openqrm.api.lists import ListQuery
     from openqrm.domain.model import Record
     from openqrm.engine.ports import Hosts
-    from openqrm.plugin_api.records import Writer
+    from openqrm.plugin_api.records import Reader, Writer
     from openqrm.store.database import SqlDatabase
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,13 @@ class Controller:
             drivers=self.drivers,
             changes=self.changes,
             settings=self.shared,
+            own_settings=self._own_settings,
         )
+
+    def _own_settings(self, operation: str, reader: Reader) -> Mapping[str, Any]:
+        """The settings of the plug-in that declares an operation; none for the core's own."""
+        owner = self.registry.owners.get(operation)
+        return self.contexts.settings(self.catalogue.get(owner), reader) if owner else {}
 
     def _runner(self) -> Runner:
         ports = Ports(
