@@ -47,6 +47,12 @@ def require(firmware: Firmware) -> None:
 
 
 @pytest.fixture(scope="session")
+def bios() -> None:
+    """For a test that brings a lab up by itself."""
+    require("bios")
+
+
+@pytest.fixture(scope="session")
 def site_up() -> Iterator[Callable[[LabSpec], Site]]:
     """Bring up datacentres of one's own; all are ended with the session."""
     made: list[tuple[Path, str]] = []
