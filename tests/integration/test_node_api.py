@@ -137,6 +137,19 @@ def test_curl_can_hold_a_stream_too(served: ServedNodeApi) -> None:
         curl.kill()
 
 
+def test_a_machine_that_logs_in_a_loop_does_not_fill_the_database(served: ServedNodeApi) -> None:
+    answer = served.register()
+    stream = MachineStream.open(served, answer["TOKEN"])
+    stream.wait_for(b"hello")
+    for number in range(500):
+        stream.say(f"log info line {number}")
+    stream.say("hb u=1")
+    eventually(lambda: served.health.latest([int(answer["RESOURCE_ID"])]))
+    eventually(lambda: any("line 49" in text for text in served.events()))
+    assert len([text for text in served.events() if ": line " in text]) < 60
+    stream.close()
+
+
 def test_a_stream_needs_a_valid_token(served: ServedNodeApi) -> None:
     served.register()
     for token in ("", "wrong", "ä" * 10):

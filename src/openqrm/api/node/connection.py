@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _QUEUE = 64
 """Lines that may wait for a machine that does not read; then its stream is closed, and its orders are sent anew."""
 
+_LOG_BURST = 50.0
+_LOG_PER_SECOND = 1.0
+
 
 @dataclass(eq=False)
 class Connection:
@@ -23,6 +26,17 @@ class Connection:
     last_heard: float = field(default_factory=monotonic)
     heard: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
+    log_credit: float = _LOG_BURST
+    logged_at: float = field(default_factory=monotonic)
+
+    def may_log(self, at: float) -> bool:
+        """Whether one more line goes to the log: a machine in a loop must not fill our database."""
+        self.log_credit = min(_LOG_BURST, self.log_credit + (at - self.logged_at) * _LOG_PER_SECOND)
+        self.logged_at = at
+        if self.log_credit < 1:
+            return False
+        self.log_credit -= 1
+        return True
 
     def put(self, line: bytes) -> None:
         """Send a line, in order; a machine that does not read is cut off."""

@@ -17,6 +17,7 @@ from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.machine import MachineToken
 from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.operations import deadlines, heartbeats, machine_orders, machines
+from openqrm.operations.machine_messages import Log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -130,6 +131,8 @@ class Hub:
         """A machine said something; `at` is monotonic seconds."""
         connection.last_heard = at
         connection.heard.set()
+        if isinstance(message, Log) and not connection.may_log(at):
+            return
         self.batches.add(connection.session, message)
 
     def alive(self, resource_id: int) -> bool:
