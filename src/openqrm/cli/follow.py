@@ -86,12 +86,17 @@ def failure(operation: dict[str, Any]) -> CliError | None:
     if operation["status"] == "done":
         return None
     error = operation["error"] or {}
+    error = error.get("stuck", error)  # an operation that needs attention tells what it is stuck at
     detail = error.get("detail") or f"it is {operation['status']}"
     output = str(error.get("output", "")).rstrip()
-    text = f"operation {operation['id']} ({operation['name']}) {operation['status']}: {detail}"
+    state = "needs attention" if operation["status"] == "attention" else operation["status"]
+    text = f"operation {operation['id']} ({operation['name']}) {state}: {detail}"
     remedy = str(error.get("remedy", ""))
     if operation["status"] == "attention":
-        remedy = f"mend the cause, then `openqrm operation resume {operation['id']}` or `abandon`"
+        number = operation["id"]
+        remedy = (
+            f"mend the cause, then: openqrm operation resume {number} (or give up: openqrm operation abandon {number})"
+        )
     return CliError(f"{text}\n{output}" if output else text, FAILED, remedy=remedy, data=operation)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_SCRIPT_LINES = 5
 CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 """Characters that could drive a terminal; what machines report is not trusted."""
 
@@ -55,7 +56,15 @@ def steps(found: Sequence[dict[str, Any]]) -> None:
         print(f"{number:3}  {clean(step.get('kind')):8}  {clean(step.get('title') or step.get('name'))}")
         detail = step.get("do") or step.get("arguments")
         if detail:
-            print(f"{'':15}{clean(detail)}")
+            print(f"{'':15}{clean(_shortened(detail))}")
+
+
+def _shortened(detail: Any) -> Any:
+    """A command whose input is a whole script is shown without it; `--json` has it all."""
+    given = detail.get("input") if isinstance(detail, dict) else None
+    if not isinstance(given, str) or given.count("\n") < _SCRIPT_LINES:
+        return detail
+    return {**detail, "input": f"({given.count(chr(10))} lines; see --json)"}
 
 
 def note(text: str) -> None:

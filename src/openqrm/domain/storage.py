@@ -75,7 +75,9 @@ class Volume(Record):
         Field(max_length=1024),
         Attr("Root device identifier", help="how a machine finds it", derived=True),
     ] = ""
-    parent_id: Annotated[Id | None, Attr("Cloned from", ref="volume", immutable=True)] = None
+    parent_id: Annotated[
+        Id | None, Attr("Cloned from", help="a volume's id; that volume may be gone since", filter=True, immutable=True)
+    ] = None
     phase: Annotated[VolumePhase, Attr("Phase", filter=True, listed=True, derived=True)] = VolumePhase.CREATING
     generation: Annotated[int, Field(ge=0), Attr("Generation", help="of the last lease; only grows", derived=True)] = 0
 

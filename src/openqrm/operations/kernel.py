@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.operation import Call, PlanContext
     from openqrm.plugin_api.records import Reader, Writer
 
+_LOOK = "name a version that is installed below the location on the server (ls LOCATION/boot)"
 _BUILD_SECONDS = 600
 """A distribution kernel has thousands of modules to pack."""
 
@@ -90,9 +91,9 @@ def plan_add(context: PlanContext) -> Plan:
     given: AddArguments = context.arguments
     root = _root(given.location)
     if not str(context.facts["vmlinuz"]).startswith("regular"):
-        raise InvalidError(f"{root}/boot/vmlinuz-{given.version} does not exist", field="version")
+        raise InvalidError(f"{root}/boot/vmlinuz-{given.version} does not exist", field="version", remedy=_LOOK)
     if context.facts["modules"] != "directory":
-        raise InvalidError(f"{root}/lib/modules/{given.version} does not exist", field="version")
+        raise InvalidError(f"{root}/lib/modules/{given.version} does not exist", field="version", remedy=_LOOK)
     kernel = context.read.one(Kernel, name=given.name)
     if kernel is None:
         raise ConflictError(f"kernel {given.name} was removed meanwhile")
