@@ -63,7 +63,8 @@ def assignments(writer: Writer, session: Session, around: Surroundings) -> dict[
             f"no started plug-in brings {name}", remedy=f"enable the plug-in of deployment type {deployment}"
         )
     changes = around.hooks(writer).assign(held.resource, held.appliance)
-    method = _method(held.kernel, held.resource, changes, booted_for_it=_booted_for_it(writer, held))
+    idle = writer.one(Kernel, default=True)
+    method = _method(held.kernel, idle, held.resource, changes, booted_for_it=_booted_for_it(writer, held))
     arguments = [held.kernel.arguments, *(word for change in changes for word in change.arguments)]
     files = f"{around.boot_url}/boot/kernels/{held.kernel.name}"
     fstab = root.pop("FSTAB", "")
@@ -136,8 +137,10 @@ def _booted_for_it(reader: Reader, held: _Held) -> bool:
     )
 
 
-def _method(kernel: Kernel, resource: Resource, changes: Sequence[BootChange], *, booted_for_it: bool) -> str:
-    """Switch when what runs is what is wanted; never boot twice for the same order."""
+def _method(
+    kernel: Kernel, idle: Kernel | None, resource: Resource, changes: Sequence[BootChange], *, booted_for_it: bool
+) -> str:
+    """Switch when what runs is what is wanted; never boot twice for the same order. `idle`: what idle machines boot."""
     same = kernel.version == resource.kernel_running
     if booted_for_it:
         if not same:
@@ -148,8 +151,9 @@ def _method(kernel: Kernel, resource: Resource, changes: Sequence[BootChange], *
         return "switch"
     if any(change.before_kernel or change.extra_initrds for change in changes):
         return "reboot"
+    same_arguments = idle is not None and kernel.arguments.split() == idle.arguments.split()
     wanted = any(change.arguments for change in changes)
-    return "switch" if same and not wanted else "kexec"
+    return "switch" if same and same_arguments and not wanted else "kexec"
 
 
 def _admission(writer: Writer, session: Session, lease: Lease, method: str) -> str:
