@@ -139,6 +139,14 @@ def test_another_kernel_is_entered_by_kexec_and_then_the_machine_switches(world:
     assert asked(world, again.token)["METHOD"] == "switch"
 
 
+def test_a_kernel_with_other_arguments_is_entered_by_kexec(world: World) -> None:
+    _, token = ordered(world)
+    with world.database.write() as writer:
+        other = writer.insert(Kernel(name="other", version="6.1", arguments="quiet debug"))
+        writer.update(writer.find(Appliance)[0], kernel_id=other.id)
+    assert asked(world, token)["METHOD"] == "kexec"
+
+
 def test_a_machine_is_not_sent_round_in_circles(world: World) -> None:
     number, _ = ordered(world, running="5.10")
     again = world.register("00000000-b", kernel="5.10", ticket=world.ticket(number))
