@@ -52,6 +52,12 @@ def bios() -> None:
     require("bios")
 
 
+@pytest.fixture
+def lab_requirements() -> Callable[[Firmware], None]:
+    """For tests with a lab of their own: `require`."""
+    return require
+
+
 @pytest.fixture(scope="session")
 def site_up() -> Iterator[Callable[[LabSpec], Site]]:
     """Bring up datacentres of one's own; all are ended with the session."""
@@ -74,7 +80,9 @@ def datacentre(site_up: Callable[[LabSpec], Site]) -> Site:
     """The datacentre of this session, with two machines taken from power-off to idle."""
     place = os.environ.get(REUSE)
     if place and (Path(place) / "lab.json").exists():
-        return Site.open(Path(place))
+        there = Site.open(Path(place))
+        there.as_found()
+        return there
     spec = LabSpec(name=f"test-{os.getpid()}", nodes=2, api_port=0)
     site = Site.up(spec, Path(place)) if place else site_up(spec)
     site.power("on")

@@ -74,7 +74,7 @@ class Shell:
         """Exit status and output of a command; it gets nothing to read."""
         assert self.bash.stdin is not None
         assert self.bash.stdout is not None
-        self.bash.stdin.write(f"{{ {words}\n}} </dev/null; echo; echo \"<ended $?>\"\n")
+        self.bash.stdin.write(f'{{ {words}\n}} </dev/null; echo; echo "<ended $?>"\n')
         self.bash.stdin.flush()
         lines: list[str] = []
         for line in self.bash.stdout:
