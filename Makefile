@@ -42,7 +42,7 @@ bench: setup
 	@$(BIN)/python -m bench
 
 docs: $(VENV)/.stamp
-	@$(BIN)/openqrm reference
+	@$(BIN)/openqrm reference write
 
 lock: $(VENV)/.stamp
 	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
