@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openqrm.domain.errors import ConflictError
-from openqrm.domain.operation import Operation
+from openqrm.domain.operation import Operation, OperationStatus
 from openqrm.engine.commits import tell
 from openqrm.engine.core import advance
 from openqrm.engine.journal import RUNNABLE
@@ -28,7 +28,9 @@ def cancel(writer: Writer, operation_id: int) -> Operation:
         raise ConflictError(f"operation {operation_id} is {operation.status}: nothing to cancel")
     if operation.forward_only:
         raise ConflictError(f"{operation.name} only goes forward; it cannot be cancelled", remedy="let it finish")
-    return writer.update(operation, cancel_requested=True)
+    # One that waits for a conflict to go away need not wait out its pause.
+    waits = operation.not_before if operation.status is not OperationStatus.QUEUED else None
+    return writer.update(operation, cancel_requested=True, not_before=waits)
 
 
 def resume(writer: Writer, operation_id: int) -> Operation:
