@@ -37,7 +37,9 @@ def test_two_appliances_ask_for_the_last_idle_machine_at_once(site: Site) -> Non
     site.operation(json.loads(said[winner][0][0])["id"])
     assert site.page(first["address"])["host"] == winner
     assert site("operation", "show", str(queued["id"]))["status"] not in ("done", "failed")
-    assert site.appliance(loser)["phase"] == "stopped"
+    waiting = site.appliance(loser)
+    assert (waiting["phase"], waiting["running_on"]) == ("starting", None)
+    assert len(site.leases()) == 1
 
     site("appliance", "stop", winner)
     assert site.operation(queued["id"])["status"] == "done"

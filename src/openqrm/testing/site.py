@@ -30,6 +30,7 @@ LIVE_EXPORTS = (
     "gdbus call --system --dest org.ganesha.nfsd --object-path /org/ganesha/nfsd/ExportMgr "
     "--method org.ganesha.nfsd.exportmgr.ShowExports"
 )
+_ENDED = ("done", "failed", "abandoned", "cancelled")
 
 
 class SiteError(AssertionError):
@@ -177,7 +178,7 @@ class Site:
                 found: dict[str, Any] = self("operation", "show", str(operation_id))
                 if found["status"] == "attention":
                     raise SiteError(f"operation {operation_id} needs attention: {found['error']}\n{self.state()}")
-                return found if found["status"] in ("done", "failed", "abandoned") else None
+                return found if found["status"] in _ENDED else None
             return None
 
         return eventually(ended, seconds, f"the end of operation {operation_id}", self.state)
@@ -215,13 +216,19 @@ class Site:
         self.lab.power("storage", "on")
         self.lab.start_controller()
         for item in self("operation", "list", "--sort=-id", "--limit", "10")["items"]:
-            if item["status"] not in ("done", "failed", "abandoned"):
+            if item["status"] == "queued" and item["name"] == "appliance.start":
+                with contextlib.suppress(CommandError):  # it may just have begun
+                    self("operation", "cancel", str(item["id"]))
+            if item["status"] not in _ENDED:
                 self.operation(item["id"])
-        for item in self("appliance", "list")["items"]:
-            if item["phase"] == "running":
-                self("appliance", "stop", item["name"])
+        appliances = self("appliance", "list")["items"]
+        running = [item["name"] for item in appliances if item["phase"] == "running"]
+        for operation in [self("appliance", "stop", name, "--no-wait") for name in running]:
+            self.operation(operation["id"])
+        for item in appliances:
             self("appliance", "remove", item["name"])
-            self("image", "remove", str(item["image_id"]))
+        for item in self("image", "list")["items"]:
+            self("image", "remove", item["name"])
         for item in self("volume", "list")["items"]:
             if item["name"] != "golden":
                 self("volume", "remove", item["name"])
