@@ -17,6 +17,7 @@ from openqrm.api.application import create_app
 from openqrm.api.context import ApiContext
 from openqrm.api.node.app import create_node_app
 from openqrm.api.node.context import NodeContext
+from openqrm.api.timing import ServerTiming
 from openqrm.domain.errors import OpenqrmError, UnreachableError
 from openqrm.domain.kernel import Kernel
 from openqrm.domain.resource import Resource
@@ -47,6 +48,7 @@ from openqrm.store.health import HealthStore
 from openqrm.store.journal import SqlJournal
 from openqrm.store.lists import Filter, Page, list_records
 from openqrm.store.lists import ListQuery as StoredQuery
+from openqrm.store.measure import counting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -136,7 +138,7 @@ class Controller:
         self.monitor = Monitor(self.contexts, self.database)
         self.node = create_node_app(self._node_context())
         self.boot = BootServer(self._boot_context(), self.settings.address, self.settings.boot_port)
-        self.app = _Split(create_app(self._api_context()), self.node)
+        self.app = _Split(ServerTiming(create_app(self._api_context()), counting), self.node)
 
     def _remote_hosts(self) -> RemoteHosts:
         endpoints = Endpoints(self.database)

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from openqrm.domain.errors import InvalidError
+from openqrm.store import measure
 
 READERS = 8
 """Connections that read at the same time."""
@@ -51,8 +52,11 @@ def engine_for(url: URL, *, writing: bool, sync: Sync, serial: bool = True) -> E
         "pool_timeout": WAIT_SECONDS,
     }
     if url.get_backend_name() == "sqlite":
-        return _sqlite(url, pool, writing=writing, sync=sync)
-    return _postgresql(url, pool, writing=writing, sync=sync, serial=serial)
+        engine = _sqlite(url, pool, writing=writing, sync=sync)
+    else:
+        engine = _postgresql(url, pool, writing=writing, sync=sync, serial=serial)
+    measure.watch(engine)
+    return engine
 
 
 def _sqlite(url: URL, pool: dict[str, Any], *, writing: bool, sync: Sync) -> Engine:
