@@ -191,3 +191,25 @@ def test_swap_is_known_by_its_signature(tmp_path: Path) -> None:
     script = line.replace("/dev/$name", str(tmp_path / "page")) + '; echo "$page"'
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "SWAPSPACE2\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds", "tries"),
+    [
+        ('{"status": 503}', 4, 3),
+        ("", 4, 3),
+        ('{"status": 403}', 4, 1),
+        ('{"status": 503}', 0, 1),
+    ],
+    ids=["busy", "away", "refused", "impatient"],
+)
+def test_a_download_waits_for_a_controller_but_not_after_a_refusal(
+    shell: list[str], library: Path, said: str, seconds: int, tries: int
+) -> None:
+    script = f"""
+API=https://controller FETCH_SECONDS={seconds}
+sleep() {{ :; }}
+api() {{ echo try; [ -z '{said}' ] || echo '{said}' >"$3"; return 22; }}
+fetch https://controller/x {library.parent}/x && echo fetched
+"""
+    assert run(shell, library, script).split() == ["try"] * tries

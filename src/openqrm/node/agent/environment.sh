@@ -48,9 +48,22 @@ use_token() { # TOKEN: from now on, also in the processes that run already
 }
 
 fetch() { # URL FILE: whole or not at all; after a refusal by the API, FILE.part holds what it said
+	waited=0
+	until fetch_once "$1" "$2"; do
+		# A controller that is away or busy is waited for as long as FETCH_SECONDS says; a refusal is an answer.
+		[ "$waited" -lt "${FETCH_SECONDS:-0}" ] || return 1
+		grep -qs '"status": *4' "$2.part" && return 1
+		grep -qs 'HTTP/1[.][01] 4' "$2.said" && return 1
+		sleep 2
+		waited=$((waited + 2))
+	done
+}
+
+fetch_once() { # URL FILE; FILE.said holds what a plain download said
+	rm -f "$2.part" "$2.said"
 	case $1 in
 	"${API:-none}"/*) api --fail-with-body -o "$2.part" "$1" ;;
-	http://*) box timeout 300 wget -q -O "$2.part" "$1" ;;
+	http://*) box timeout 300 wget -q -O "$2.part" "$1" 2>"$2.said" ;;
 	*) rt curl -sSf --cacert "$RUN/ca.pem" -o "$2.part" "$1" ;;
-	esac && mv "$2.part" "$2"
+	esac && mv "$2.part" "$2" && rm -f "$2.said"
 }

@@ -26,7 +26,7 @@ deploy() { # ID
 }
 
 prepare_deployment() {
-	rm -f /run/openqrm/deployment.env.part
+	FETCH_SECONDS=300 # a controller that restarts in the middle goes on with the deployment when it is back
 	if ! fetch "$API/node/v1/deployment" /run/openqrm/deployment.env; then
 		detail=$(sed -n 's/.*"detail": *"\([^"]*\)".*/\1/p' /run/openqrm/deployment.env.part 2>/dev/null)
 		refuse "no deployment to be had: ${detail:-the controller did not answer}"
