@@ -39,6 +39,9 @@ async def prepare(context: ServiceContext) -> ServiceCommand:
             "the DHCP server Kea is not installed", remedy="apt-get install -y --no-install-recommends kea-dhcp4-server"
         )
     await asyncio.to_thread(_write_files, context, hook)
+    # What an earlier Kea left was ended; its file may name a process that is still to be reaped, or another one by now.
+    for pid_file in context.directory.glob("kea-dhcp4.*.pid"):
+        pid_file.unlink(missing_ok=True)
     own = str(context.directory)
     environment = {"KEA_PIDFILE_DIR": own, "KEA_LOCKFILE_DIR": own}
     return ServiceCommand((server, "-c", str(context.directory / CONFIGURATION)), environment, own)
