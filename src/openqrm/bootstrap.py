@@ -82,7 +82,8 @@ class Endpoints:
             resource = reader.get(Resource, resource_id)
         if resource.address is None:
             raise UnreachableError(f"resource {resource.name} has no address")
-        return Endpoint(resource.address, host_keys=tuple(resource.ssh_host_keys), first_use=resource.manual)
+        keys = tuple(resource.ssh_host_keys)
+        return Endpoint(resource.address, host_keys=keys, first_use=resource.manual, name=resource.name)
 
     def learned(self, resource_id: int, key: str) -> None:
         """Pin the host key that a host made by hand showed first."""

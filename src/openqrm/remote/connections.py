@@ -194,7 +194,7 @@ async def _communicate(process: asyncssh.SSHClientProcess[bytes], data: Data, re
 
 
 def _unreachable(resource: int, endpoint: Endpoint, client: PinnedClient, error: BaseException) -> UnreachableError:
-    where = f"resource {resource} at {endpoint.address} port {endpoint.port}"
+    where = f"{endpoint.name or f'resource {resource}'} at {endpoint.address} port {endpoint.port}"
     if isinstance(error, asyncssh.HostKeyNotVerifiable | asyncssh.KeyExchangeFailed):
         shown = f" (it shows {client.shown})" if client.shown else ""
         return UnreachableError(

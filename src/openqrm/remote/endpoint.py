@@ -29,6 +29,8 @@ class Endpoint:
     user: str = "root"
     host_keys: tuple[str, ...] = ()
     first_use: bool = False
+    name: str = ""
+    """What people call it, for messages."""
 
 
 Lookup = Callable[[int], Endpoint]
