@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from openqrm import __version__
 from openqrm.api import changes, compact, documentation, incoming, openapi, problems, reading, sessions, stream
@@ -45,6 +45,7 @@ def create_app(context: ApiContext) -> FastAPI:
         return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
 
     app.router.add_route("/docs", docs, methods=["GET"])
+    app.router.add_route("/", lambda request: RedirectResponse("/docs"), methods=["GET"])  # noqa: ARG005  # a signpost
     for record in collections(registry):
         collection = f"{PREFIX}/{record.entity.plural}"
         app.router.add_route(collection, reading.listing(record, context), methods=["GET"])

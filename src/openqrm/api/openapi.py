@@ -168,7 +168,7 @@ def _reading(made: Document, record: type[Record]) -> None:
         "get",
         {
             "operationId": f"{entity.name}.show",
-            "summary": f"Show a {entity.title}",
+            "summary": f"Show one {entity.name}",
             "tags": [entity.name],
             "parameters": [_WHICH, _header("If-None-Match", "answer 304 when nothing changed")],
             "responses": {

@@ -176,7 +176,7 @@ _PLANS = "openqrm.operations.appliance_plans"
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="appliance.create",
-        title="Create appliance",
+        title="Create an appliance",
         summary="Join an image, a kernel and a resource or requirements under a name; nothing is started.",
         creates=Appliance,
         arguments=CreateArguments,
@@ -184,7 +184,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="appliance.update",
-        title="Change appliance",
+        title="Change an appliance",
         summary="Change kernel, image, resource or requirements of a stopped appliance.",
         target=Appliance,
         arguments=UpdateArguments,
@@ -193,7 +193,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="appliance.remove",
-        title="Remove appliance",
+        title="Remove an appliance",
         summary="Forget a stopped appliance; its image and volume stay.",
         target=Appliance,
         allowed=_STOPPED,
@@ -204,7 +204,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="appliance.release",
-        title="Release appliance",
+        title="Release an abandoned appliance",
         summary=(
             "Take back access and lease that an abandoned operation left to a stopped appliance. "
             "Make sure first that its machine is off: nothing else proves it."
@@ -219,7 +219,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="appliance.announce",
-        title="Announce appliance",
+        title="Announce an appliance",
         summary="Tell the started plug-ins that there is a new appliance.",
         target=Appliance,
         phases=(Phase("announce", plan=f"{_PLANS}:plan_announce"),),
@@ -227,7 +227,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="appliance.start",
-        title="Start appliance",
+        title="Start an appliance",
         summary="Take a resource, grant it the image, boot it, and wait until it answers from inside the image.",
         target=Appliance,
         allowed=_STOPPED,
@@ -238,7 +238,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="appliance.stop",
-        title="Stop appliance",
+        title="Stop an appliance",
         summary="Shut the machine down, prove it gone, revoke its access and free it.",
         target=Appliance,
         allowed={"phase": frozenset({str(AppliancePhase.RUNNING)})},

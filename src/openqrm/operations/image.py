@@ -72,7 +72,7 @@ _HERE = "openqrm.operations.image"
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="image.create",
-        title="Create image",
+        title="Create an image",
         summary="Give a volume the parameters it is deployed with.",
         creates=Image,
         arguments=CreateArguments,
@@ -80,7 +80,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="image.update",
-        title="Change image",
+        title="Change an image",
         summary="Change name, version or comment.",
         target=Image,
         arguments=UpdateArguments,
@@ -88,7 +88,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="image.remove",
-        title="Remove image",
+        title="Remove an image",
         summary="Forget an image; its volume and data stay.",
         target=Image,
         destroys=True,

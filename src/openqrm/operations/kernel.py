@@ -229,7 +229,7 @@ _HERE = "openqrm.operations.kernel"
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="kernel.add",
-        title="Add kernel",
+        title="Add a kernel",
         summary="Register a kernel from LOCATION and build what machines boot; the first one becomes the default.",
         creates=Kernel,
         arguments=AddArguments,
@@ -238,7 +238,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="kernel.update",
-        title="Change kernel",
+        title="Change a kernel",
         summary="Change the kernel line's arguments.",
         target=Kernel,
         arguments=UpdateArguments,
@@ -246,14 +246,14 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="kernel.set-default",
-        title="Make default",
+        title="Make a kernel the default",
         summary="Idle machines boot this kernel from now on.",
         target=Kernel,
         act=f"{_HERE}:set_default",
     ),
     Operation(
         name="kernel.remove",
-        title="Remove kernel",
+        title="Remove a kernel",
         summary="Remove a kernel and its boot files.",
         target=Kernel,
         destroys=True,

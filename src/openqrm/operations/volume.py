@@ -271,7 +271,7 @@ _READY = {"phase": frozenset({str(VolumePhase.READY)})}
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="volume.create",
-        title="Create volume",
+        title="Create a volume",
         summary="Make an empty image location on a storage.",
         creates=Volume,
         arguments=CreateArguments,
@@ -280,7 +280,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="volume.import",
-        title="Import volume",
+        title="Import a volume",
         summary="Make a volume and fill it from a tar archive in the server's shelf directory.",
         creates=Volume,
         arguments=ImportArguments,
@@ -289,7 +289,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="volume.clone",
-        title="Clone volume",
+        title="Clone a volume",
         summary="Make a 1:1 copy on the same storage, copy-on-write where the storage can.",
         target=Volume,
         arguments=CloneArguments,
@@ -299,7 +299,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="volume.remove",
-        title="Remove volume",
+        title="Remove a volume",
         summary="Destroy a volume and its data.",
         target=Volume,
         allowed=_READY,
@@ -310,7 +310,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         name="storage.scan",
-        title="Scan storage",
+        title="Scan a storage",
         summary="Find the volumes that are on the storage now and record those not known yet.",
         target=Storage,
         phases=(Phase("scan", plan=f"{_HERE}:plan_scan", facts=f"{_HERE}:pool_facts"),),
