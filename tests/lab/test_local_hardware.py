@@ -32,7 +32,7 @@ def _make_swap(disk: Path, work: Path) -> None:
 
 def test_swap_a_second_card_and_the_root_password(site_up: Callable[[LabSpec], Site], tmp_path: Path) -> None:
     site = site_up(LabSpec(name="hardware", nodes=1, api_port=0, second_nic=True, disk_mb=DISK_MB))
-    _make_swap(site.lab.node("node1").directory / "disk.qcow2", tmp_path)
+    _make_swap(site.lab.node("node1").home / "disk.qcow2", tmp_path)
     site(
         "network",
         "create",
@@ -60,7 +60,7 @@ def test_swap_a_second_card_and_the_root_password(site_up: Callable[[LabSpec], S
     assert any(line.startswith("10.99.0.2:/srv/openqrm/web / nfs4 ") for line in fstab)
     assert "/dev/vda none swap sw 0 0" in fstab
     assert site.ssh(address, "grep ^root: /etc/shadow").startswith("root:$6$")
-    assert site.resource("node1")["swap_mb"] >= DISK_MB - 1
+    assert site.resource(machine["name"])["swap_mb"] >= DISK_MB - 1
     site("appliance", "stop", "web")
     site.idle()
     site.nothing_left()
