@@ -159,7 +159,7 @@ def _value(option: dict[str, Any], value: Any) -> Any:
     if option["type"] == "object":
         return _object(option, value)
     if option["many"]:
-        return [_single(option, item) for item in value]
+        return [] if value == ["[]"] else [_single(option, item) for item in value]
     return _single(option, value)
 
 

@@ -46,10 +46,20 @@ class ResourceCreate(Arguments):
     group: Annotated[str, Field(max_length=63), Attr("Group")] = ""
 
 
+HostKey = Annotated[str, Field(max_length=4000, pattern=r"^(ssh|ecdsa)-[a-z0-9-]+ [A-Za-z0-9+/]+={0,3}( [ -~]*)?$")]
+
 ResourceUpdate = updating(
     Resource,
     without=("type", "address"),
     address=(Annotated[IpAddress | None, Attr("Address", help="in the management network")], None),
+    ssh_host_keys=(
+        Annotated[
+            tuple[HostKey, ...] | None,
+            Field(max_length=16),
+            Attr("SSH host keys", help="of a resource made by hand; []: the one it shows next is trusted"),
+        ],
+        None,
+    ),
 )
 
 
@@ -73,9 +83,14 @@ def create(writer: Writer, call: CoreCall) -> Resource:
 
 
 def update(writer: Writer, call: Call) -> Resource:
-    """Name, group and address of a resource."""
+    """Name, group and address of a resource; the host keys of one made by hand."""
     resource = _target(call)
-    return writer.update(resource, **given(call.arguments))
+    changes = given(call.arguments)
+    if "ssh_host_keys" in changes:
+        if not resource.manual:
+            raise ConflictError(f"{resource.name} tells its host keys at every boot", field="ssh_host_keys")
+        changes["ssh_host_keys"] = changes["ssh_host_keys"] or ()
+    return writer.update(resource, **changes)
 
 
 def plan_announce(context: PlanContext) -> Plan:
@@ -197,7 +212,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="resource.update",
         title="Change a resource",
-        summary="Change the name, group or address of a resource",
+        summary="Change the name, group or address of a resource, or the host keys of one made by hand",
         target=Resource,
         arguments=ResourceUpdate,
         act=f"{_HERE}:update",

@@ -45,6 +45,7 @@ def test_fields_of_an_object_one_by_one_or_as_a_whole() -> None:
 
 def test_lists_numbers_flags_and_pairs() -> None:
     assert given("network.update", "lan", "--dns", "1.1.1.1", "--dns", "9.9.9.9") == {"dns": ["1.1.1.1", "9.9.9.9"]}
+    assert given("network.update", "lan", "--dns", "[]") == {"dns": []}
     assert given("network.update", "lan", "--vlan", "7") == {"vlan": 7}
     assert given("user.update", "eve", "--no-enabled") == {"enabled": False}
     assert given("appliance.update", "web", "--requirements-cpus", "2") == {"requirements": {"cpus": 2}}

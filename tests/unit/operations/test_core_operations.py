@@ -196,6 +196,20 @@ def test_a_forgotten_resource_takes_its_cards_along(pipeline: Pipeline) -> None:
             assert not writer.find(kind)
 
 
+def test_host_keys_of_a_closed_box_are_entered_and_forgotten(pipeline: Pipeline) -> None:
+    resource = box(pipeline)
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0000000000000000000000000000000000000000aa"
+    assert call(pipeline, "resource.update", resource.id, ssh_host_keys=[key]).ssh_host_keys == (key,)
+    assert call(pipeline, "resource.update", resource.id, group="g").ssh_host_keys == (key,)
+    assert call(pipeline, "resource.update", resource.id, ssh_host_keys=[]).ssh_host_keys == ()
+    with pytest.raises(InvalidError):
+        call(pipeline, "resource.update", resource.id, ssh_host_keys=["key"])
+    with pipeline.database.write() as writer:
+        machine = writer.insert(Resource(name="machine", mac="52:54:00:00:00:0a"))
+    with pytest.raises(ConflictError):
+        call(pipeline, "resource.update", machine.id, ssh_host_keys=[key])
+
+
 def test_orders_go_to_machines_alone(pipeline: Pipeline) -> None:
     with pipeline.database.write() as writer:
         machine = writer.insert(Resource(name="node", mac="52:54:00:00:00:01", phase=Phase.IDLE))
