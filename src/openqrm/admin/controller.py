@@ -8,6 +8,8 @@ import logging
 import sys
 from pathlib import Path
 
+import uvloop
+
 from openqrm.admin.setup import prepare
 from openqrm.bootstrap import Controller
 from openqrm.domain.errors import OpenqrmError
@@ -28,7 +30,8 @@ def main(argv: list[str]) -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             stream=sys.stderr,
         )
-        asyncio.run(Controller(prepare(settings)).serve())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+            loop.run(Controller(prepare(settings)).serve())
     except (OSError, ValueError, OpenqrmError) as error:
         print(f"openqrm controller: {error}", file=sys.stderr)
         return 1
