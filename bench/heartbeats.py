@@ -7,9 +7,9 @@ newest beat of each machine and takes beats in twice a second.
 from __future__ import annotations
 
 import asyncio
-import threading
+import multiprocessing
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.installation import Site, World, running
@@ -18,7 +18,8 @@ from openqrm.store.health import HealthStore
 
 if TYPE_CHECKING:
     import ssl
-    from datetime import datetime
+    from multiprocessing.queues import Queue
+    from multiprocessing.synchronize import Event
 
 MACHINES = 6_000
 RATES = (2_000, 4_000, 5_000, 6_000, 7_000, 8_000, 10_000)
@@ -27,6 +28,7 @@ SETTLE_SECONDS = 2.5
 """Beats of the end of a step may wait half a second for company, and as long for those before them."""
 OPENING = 100
 """Streams opened at once."""
+LOOK_SECONDS = 0.15
 _TICK = 0.02
 
 
@@ -74,34 +76,46 @@ class Machine(asyncio.Protocol):
             self._transport.abort()
 
 
-@dataclass
 class Watch:
-    """Counts in a thread of its own how often a machine's beat in the store is replaced by a newer one."""
+    """Counts, in a process of its own, how often a machine's beat in the store is replaced by a newer one."""
 
-    store: HealthStore
-    persisted: int = 0
-    _last: dict[int, datetime] = field(default_factory=dict)
-    _ended: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, site: Site) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._ended = context.Event()
+        self._ready = context.Event()
+        self._found: Queue[tuple[int, float]] = context.Queue()
+        arguments = (site.settings.database, self._ready, self._ended, self._found)
+        self._process = context.Process(target=_look, args=arguments, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
-        self.look()
-        self.persisted = 0
-        threading.Thread(target=self._run, daemon=True).start()
+        """Begin; returns when what was there before is known."""
+        self._process.start()
+        if not self._ready.wait(30):
+            raise TimeoutError("the health store cannot be read")
 
-    def stop(self) -> None:
-        """End."""
+    def stop(self) -> tuple[int, float]:
+        """End: the changes seen, and the longest pause between two looks, in seconds."""
         self._ended.set()
+        found = self._found.get(timeout=30)
+        self._process.join(30)
+        return found
 
-    def _run(self) -> None:
-        while not self._ended.wait(0.2):
-            self.look()
 
-    def look(self) -> None:
-        """Compare with what was there the last time."""
-        seen = self.store.last_seen()
-        self.persisted += sum(1 for number, at in seen.items() if self._last.get(number) != at)
-        self._last = seen
+def _look(url: str, ready: Event, ended: Event, found: Queue[tuple[int, float]]) -> None:
+    """Compare with what was there the last time, again and again."""
+    store = HealthStore.beside(url)
+    last, persisted, longest = store.last_seen(), 0, 0.0
+    looked = time.monotonic()
+    ready.set()
+    going_on = True
+    while going_on:
+        going_on = not ended.wait(LOOK_SECONDS)
+        seen, now = store.last_seen(), time.monotonic()
+        persisted += sum(1 for number, at in seen.items() if last.get(number) != at)
+        longest = max(longest, now - looked)
+        last, looked = seen, now
+    store.close()
+    found.put((persisted, round(longest, 2)))
 
 
 @dataclass
@@ -113,6 +127,8 @@ class Step:
     persisted: int
     newest_missing: int
     """Machines whose last beat of the step is not what the store has."""
+    longest_pause: float
+    """Seconds between two looks at the store; from half a second on, beats that were stored may have been missed."""
     controller_cpu_share: float
 
     @property
@@ -154,16 +170,16 @@ async def step(site: Site, store: HealthStore, machines: dict[int, Machine], rat
     crowd = list(machines.values())
     await beat(crowd, rate, 1)  # the pace begins; not counted
     await asyncio.sleep(SETTLE_SECONDS)
-    watch = Watch(store)
-    watch.start()
+    watch = Watch(site)
+    await asyncio.to_thread(watch.start)
     began, cpu = time.perf_counter(), site.cpu_seconds()
     sent = await beat(crowd, rate, STEP_SECONDS)
     share = (site.cpu_seconds() - cpu) / (time.perf_counter() - began)
     await asyncio.sleep(SETTLE_SECONDS)
-    watch.stop()
+    persisted, pause = await asyncio.to_thread(watch.stop)
     stored = store.latest(list(machines))
     missing = sum(1 for number, one in machines.items() if number not in stored or stored[number].uptime != one.sent)
-    return Step(rate, sent, watch.persisted, missing, round(share, 2))
+    return Step(rate, sent, persisted, missing, pause, round(share, 2))
 
 
 async def climb(site: Site, store: HealthStore, known: list[tuple[int, str]]) -> tuple[list[Step], float, float]:
