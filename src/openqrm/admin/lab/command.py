@@ -97,7 +97,8 @@ def _up(arguments: argparse.Namespace, directory: Path) -> int:
     started = time.monotonic()
     lab = Lab.up(spec, directory, power_on=arguments.power_on)
     _print_status(lab.status())
-    print(f"up in {time.monotonic() - started:.1f} s; end it with: openqrm lab down")
+    which = "" if spec.name == "lab" else f" --name {spec.name}"
+    print(f"up in {time.monotonic() - started:.1f} s; end it with: openqrm lab down{which}")
     return 0
 
 
