@@ -23,7 +23,7 @@ from openqrm.remote.channel import Raw
 from openqrm.remote.gate import Answer, understand
 
 GATE = str(files("openqrm").joinpath("node/gate/openqrm-gate"))
-APPLETS = "sh setsid cat head wc sha256sum mkdir mv rm ls date stat dirname printf sync sleep echo true"
+APPLETS = "sh setsid cat head wc sha256sum mkdir mv rm ls date stat dirname printf sync sleep echo true mkfifo"
 
 
 @dataclass
@@ -354,3 +354,26 @@ def kill_only(pid: int) -> None:
     with contextlib.suppress(OSError):
         if b"supervise" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
+
+
+def test_output_without_end_fills_no_disk_and_changes_no_status(gate: Gate) -> None:
+    script = 'i=0; while [ $i -lt 96 ]; do cat "$0"; cat "$0" >&2; i=$((i+1)); done; exit 7'
+    block = gate.directory.parent / "block"
+    block.write_bytes(b"x" * 131_071 + b"\n")
+    raw, answer = gate.call("run", "v", "1", "1", "k", "--", "sh", "-c", script, str(block))
+    assert (answer.word, raw.status) == ("ended", 7)
+    run = gate.directory / "volumes" / "v" / "runs" / "k"
+    assert {name: (run / name).stat().st_size for name in ("stdout", "stderr")} == {
+        "stdout": 4 << 20,
+        "stderr": 4 << 20,
+    }
+    assert not (run / "out").exists()
+
+
+def test_a_daemon_that_keeps_its_outputs_holds_nobody_up(gate: Gate) -> None:
+    began = time.monotonic()
+    raw, answer = gate.call("run", "v", "1", "1", "k", "--", "sh", "-c", "echo said; sleep 20 8>&- 9>&- & exit 3")
+    assert (answer.word, raw.status, raw.stdout) == ("ended", 3, b"said\n")
+    assert time.monotonic() - began < 15
+    again, answer = gate.call("run", "v", "1", "1", "k2", "--", "true")
+    assert (answer.word, again.status) == ("ended", 0)
