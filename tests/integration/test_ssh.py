@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openqrm.domain.errors import CommandFailedError, InvalidError, TimeoutPassedError, UnreachableError
+from openqrm.engine import commandlog
 from openqrm.engine.ports import GateToken, Ready
 from openqrm.remote.connections import Limits
 from openqrm.remote.endpoint import Endpoint
@@ -146,12 +147,14 @@ async def test_secrets_are_in_no_log_and_no_output(bench: Bench, host: int, capl
 async def test_every_command_is_one_line_with_its_outcome(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="openqrm.command")
     gate = GateToken("volume-1", 3, 2, "op-1.step-1")
-    await bench.hosts.run(REMOTE, Ready(("false",)), gate=gate, seconds=10)
+    with commandlog.about({"operation": 4, "step": "s"}):
+        await bench.hosts.run(REMOTE, Ready(("false",)), gate=gate, seconds=10)
     bench.endpoints[8] = Endpoint("127.0.0.1", free_port(), host_keys=bench.endpoints[REMOTE].host_keys)
     with pytest.raises(UnreachableError):
         await bench.hosts.run(8, Ready(("true",)), gate=None, seconds=10)
     lines = [json.loads(entry.getMessage()) for entry in caplog.records]
     assert [(line["outcome"], line["status"]) for line in lines] == [("ended", 1), ("unreachable", None)]
+    assert [(line.get("operation"), line.get("step")) for line in lines] == [(4, "s"), (None, None)]
     assert {name: lines[0][name] for name in ("volume", "generation", "epoch", "key")} == vars(gate)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import uvloop
 
 from openqrm.admin.setup import prepare
+from openqrm.admin.syslog import commands_to_syslog
 from openqrm.bootstrap import Controller
 from openqrm.domain.errors import OpenqrmError
 from openqrm.settings import load
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             stream=sys.stderr,
         )
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        with commands_to_syslog(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
             loop.run(Controller(prepare(settings)).serve())
     except (OSError, ValueError, OpenqrmError) as error:
         print(f"openqrm controller: {error}", file=sys.stderr)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -21,6 +20,7 @@ from openqrm.domain.errors import (
     UnsupportedError,
 )
 from openqrm.domain.operation import Operation, OperationStatus
+from openqrm.engine import commandlog
 from openqrm.engine.messages import (
     Act,
     Cancel,
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.steps import Plan, Step
 
 log = logging.getLogger(__name__)
-command_log = logging.getLogger("openqrm.command")
 
 T = TypeVar("T")
 KEPT_OUTPUT = 64_000
@@ -114,7 +113,9 @@ class Execution:
             wanted = dict.fromkeys(secret_keys(step))
             if wanted:
                 resolver.secrets = await self.offload(lambda: {key: self.ports.secrets.get(key) for key in wanted})
-            return await _Try(self, work, hold, step, resolver, command).run()
+            attempt = _Try(self, work, hold, step, resolver, command)
+            with commandlog.about(attempt.purpose):
+                return await attempt.run()
         except UnavailableError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever a driver raises is the step's failure
@@ -156,6 +157,18 @@ class _Try:
     def ports(self) -> Ports:
         """The ports."""
         return self.execution.ports
+
+    @property
+    def purpose(self) -> dict[str, object]:
+        """What the commands of this try are for, for the log."""
+        return {
+            "operation": self.hold.operation_id,
+            "name": self.work.operation.name,
+            "actor": self.work.operation.actor,
+            "step": self.step.name,
+            "what": type(self.command).__name__.lower(),
+            "attempt": self.work.record(self.step.name).attempts,
+        }
 
     async def run(self) -> Outcome:
         """By kind of step."""
@@ -218,33 +231,8 @@ class _Try:
     async def _command(self, step: declared.Run, command: declared.Command, gate: GateToken | None) -> Finished:
         given = None if command.input is None else self.resolver.text(command.input)
         ready = Ready(tuple(self.resolver.text(value) for value in command.argv), given, self.resolver.used)
-        began = time.monotonic()
-        status: int | str = "none"
-        try:
-            async with asyncio.timeout(step.timeout + SPARE_SECONDS):
-                finished = await self.ports.hosts.run(step.host, ready, gate=gate, seconds=step.timeout)
-            status = finished.status
-        except OpenqrmError as error:
-            status = error.code
-            raise
-        finally:
-            self._log(step.host, self._shown(command), status, time.monotonic() - began)
-        return finished
-
-    def _log(self, host: int, argv: list[str], status: int | str, seconds: float) -> None:
-        line = {
-            "operation": self.hold.operation_id,
-            "name": self.work.operation.name,
-            "actor": self.work.operation.actor,
-            "step": self.step.name,
-            "what": type(self.command).__name__.lower(),
-            "attempt": self.work.record(self.step.name).attempts,
-            "host": host,
-            "argv": argv,
-            "status": status,
-            "seconds": round(seconds, 3),
-        }
-        command_log.info("%s", json.dumps(line, ensure_ascii=False))
+        async with asyncio.timeout(step.timeout + SPARE_SECONDS):
+            return await self.ports.hosts.run(step.host, ready, gate=gate, seconds=step.timeout)
 
     async def _write(self, step: declared.Write) -> Outcome:
         hosts, key = self.ports.hosts, previous_key(self.hold.operation_id, step.name)
@@ -260,20 +248,7 @@ class _Try:
             content = None
             if previous is not None:
                 content, mode = await self.execution.offload(lambda: self.ports.secrets.get(key)), previous["mode"]
-        began = time.monotonic()
-        status = "failed"
-        try:
-            await hosts.write_file(
-                step.host, step.path, content, mode, gate=self._gate(step.gate), seconds=step.timeout
-            )
-            status = "0"
-        finally:
-            self._log(
-                step.host,
-                ["(write)" if content is not None else "(remove)", step.path],
-                status,
-                time.monotonic() - began,
-            )
+        await hosts.write_file(step.host, step.path, content, mode, gate=self._gate(step.gate), seconds=step.timeout)
         return Outcome(Succeeded())
 
     async def _send(self, step: declared.Send) -> Outcome:
@@ -296,13 +271,8 @@ class _Try:
         context = await self.execution.offload(
             lambda: make(chosen, self.hold.operation_id, step.name, self.hold.epoch)  # it may read our database
         )
-        began, status = time.monotonic(), "failed"
-        try:
-            async with asyncio.timeout(step.timeout):
-                answer = await load(reference)(context, **self.resolver.value(arguments))
-            status = "0"
-        finally:
-            self._log(0, [f"({reference})"], status, time.monotonic() - began)
+        async with asyncio.timeout(step.timeout):
+            answer = await load(reference)(context, **self.resolver.value(arguments))
         if isinstance(self.command, Verify):
             return Outcome(Verified(bool(answer)))
         return Outcome(Succeeded(self.resolver.mask(answer or {})))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import asyncssh
 
 from openqrm.domain.errors import CommandFailedError, InvalidError, OpenqrmError, TimeoutPassedError
+from openqrm.engine import commandlog
 from openqrm.engine.ports import Finished, GateToken, Ready
-from openqrm.remote import commandlog, files
+from openqrm.remote import files
 from openqrm.remote import gate as host_gate
 from openqrm.remote.channel import GRACE, KILL_AFTER, TIMED_OUT, Channel, Raw, SessionLostError, limited
 from openqrm.remote.connections import DEFAULT_LIMITS, Limits, SshChannel
@@ -61,17 +63,9 @@ class RemoteHosts:
         UnreachableError (also for a host key that is not the pinned one, and for a gated command whose end nobody
         saw), TimeoutPassedError after `seconds`, StaleError when the gate refuses.
         """
-        began = time.monotonic()
-        outcome, status = "cancelled", None
-        try:
+        with _Logged(host, command, gate) as logged:
             raw = await self._bounded(host, command, gate, seconds)
-            outcome, status = "ended", raw.status
-        except OpenqrmError as error:
-            outcome = error.code
-            raise
-        finally:
-            spent = time.monotonic() - began
-            commandlog.record(host, command, gate, outcome=outcome, status=status, seconds=spent)
+            logged.status = raw.status
         return Finished(raw.status, _text(raw.stdout, command), _text(raw.stderr, command))
 
     async def read_file(self, host: int, path: str, *, seconds: float) -> tuple[str, str] | None:
@@ -97,15 +91,16 @@ class RemoteHosts:
         file = Path(source)
         if not await asyncio.to_thread(file.is_file):
             raise InvalidError(f"{source} is not a file on the server", field="archive")
-        began = time.monotonic()
-        argv = files.receive_argv(path, (await asyncio.to_thread(file.stat)).st_size)
-        try:
-            async with asyncio.timeout(seconds + GRACE):
-                raw = await self._channel(host).execute(limited(argv, seconds), file)
-        except TimeoutError:
-            raise TimeoutPassedError(f"sending {source} to resource {host} took longer than {seconds:g} s") from None
-        spent = time.monotonic() - began
-        commandlog.record(host, Ready(argv), None, outcome="ended", status=raw.status, seconds=spent)
+        command = Ready(files.receive_argv(path, (await asyncio.to_thread(file.stat)).st_size))
+        with _Logged(host, command, None) as logged:
+            try:
+                async with asyncio.timeout(seconds + GRACE):
+                    raw = await self._channel(host).execute(limited(command.argv, seconds), file)
+            except TimeoutError:
+                raise TimeoutPassedError(
+                    f"sending {source} to resource {host} took longer than {seconds:g} s"
+                ) from None
+            logged.status = raw.status
         if raw.status:
             raise CommandFailedError(
                 f"cannot send {source} to {path} on resource {host}",
@@ -223,6 +218,25 @@ class RemoteHosts:
 
     def _directory(self, host: int) -> str:
         return self._directories.get(host, self._gate_directory)
+
+
+@dataclass
+class _Logged:
+    """Logs a command at the end of a block, however it ends; the block sets `status`."""
+
+    host: int
+    command: Ready
+    gate: GateToken | None
+    status: int | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        outcome = "ended" if error is None else error.code if isinstance(error, OpenqrmError) else "cancelled"
+        spent = time.monotonic() - self.began
+        commandlog.record(self.host, self.command, self.gate, outcome=outcome, status=self.status, seconds=spent)
 
 
 def _input(command: Ready) -> bytes:

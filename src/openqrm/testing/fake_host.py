@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from openqrm.domain.errors import StaleError, TimeoutPassedError, UnreachableError
+from openqrm.engine import commandlog
 from openqrm.engine.ports import Finished, GateToken, Ready
 
 
@@ -105,7 +106,9 @@ class FakeHosts:
         """Run a command. Unknown ones end with status 127, as in a shell."""
         request = self._request(host, command.argv, command.input, gate)
         handler = self.commands.get(command.argv[0], _unknown)
-        return await self._execute(request, handler, seconds)
+        finished = await self._execute(request, handler, seconds)
+        commandlog.record(host, command, gate, outcome="ended", status=finished.status, seconds=0)
+        return finished
 
     async def read_file(self, host: int, path: str, *, seconds: float) -> tuple[str, str] | None:
         """Content and mode, or None."""

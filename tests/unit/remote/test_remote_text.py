@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openqrm.domain.errors import CommandFailedError, InvalidError, StaleError, TimeoutPassedError, UnreachableError
+from openqrm.engine.commandlog import masked
 from openqrm.engine.ports import Finished, GateToken, Ready
 from openqrm.remote import files, gate
 from openqrm.remote.channel import Raw, limited, shell_line
-from openqrm.remote.commandlog import masked
 from openqrm.remote.endpoint import Endpoint, algorithms, trusted
 from openqrm.remote.keys import installation_key
 
