@@ -111,6 +111,7 @@ def test_a_storage_host_that_is_down_fails_a_start_and_stalls_what_runs(site: Si
     assert site.page(second["address"])["host"] == "late"
 
 
+@pytest.mark.slow_lab
 def test_a_machine_that_is_reset_comes_back_with_its_appliance(site: Site) -> None:
     first, _ = site.idle()
     site.make("web", "--resource-id", first["name"])

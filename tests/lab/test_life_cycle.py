@@ -64,6 +64,7 @@ def test_started_stopped_and_the_same_one_on_another_machine(site: Site) -> None
 IDENTITY = "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub | cut -d ' ' -f 1-2"
 
 
+@pytest.mark.slow_lab
 def test_clones_are_machines_of_their_own_and_no_secret_lies_about(site: Site) -> None:
     site.make("one")
     site.make("two")
@@ -100,6 +101,7 @@ def assert_nowhere(site: Site, secret: str, address: str) -> None:
     assert not guilty
 
 
+@pytest.mark.slow_lab
 def test_the_cli_refuses_what_the_life_cycle_does_not_allow(site: Site) -> None:
     site.make("web")
     assert site.refusal("appliance", "stop", "web").code == 4
