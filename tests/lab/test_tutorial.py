@@ -74,7 +74,7 @@ class Shell:
         """Exit status and output of a command; it gets nothing to read."""
         assert self.bash.stdin is not None
         assert self.bash.stdout is not None
-        self.bash.stdin.write(f'{{ {words}\n}} </dev/null; echo; echo "<ended $?>"\n')
+        self.bash.stdin.write(f'{{ {words}\n}} </dev/null; status=$?; echo; echo "<ended $status>"\n')
         self.bash.stdin.flush()
         lines: list[str] = []
         for line in self.bash.stdout:
@@ -97,6 +97,21 @@ def shell(tmp_path: Path, bios: None) -> Iterator[Shell]:
     yield made
     made.end()
     down(default_directory(NAME), NAME)
+
+
+def test_the_shell_keeps_what_a_command_changed_and_tells_how_it_ended(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    try:
+        assert shell("cd /; WORD=here; false") == (1, "\n")
+        assert shell("echo $PWD $WORD; cat") == (0, "/ here\n\n")
+    finally:
+        shell.end()
+
+
+def test_what_differs_is_found() -> None:
+    (step,) = commands("```console\n$ show\nID  …\n…\nlast\n```\n")
+    assert step.matches("ID   NAME\n1    a\nlast\n\n")
+    assert not step.matches("ID   NAME\n1    a\nlost\n")
 
 
 @pytest.mark.lab
