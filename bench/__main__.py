@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import results
+from bench import report, results
 from bench.installation import World
 from openqrm.testing.database import postgres_or_why
 
@@ -70,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
                     failed.append(name)
                     print(f"{name} ({kind}) could not be measured: {type(error).__name__}: {error}", file=sys.stderr)
                 results.save(given.output, document)
+    if given.output == results.FILE:
+        report.write(document)
     print(results.summary(document))
     return 1 if failed else 0
 
