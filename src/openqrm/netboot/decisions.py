@@ -54,6 +54,8 @@ def awaited(facts: BootFacts) -> str | None:
         return None
     if meant_to_run(facts.lease, facts.appliance):
         return "its appliance is meant to run"
+    if facts.lease is not None:
+        return "an appliance holds it"  # without a ticket it could never be proved gone, however late it boots
     if facts.resource.phase in (Phase.DEPLOYING, Phase.RETURNING):
         return f"it is {facts.resource.phase}"
     pending = [order.verb for order in facts.orders if order.verb in BOOTING_VERBS and order.state in UNDONE]

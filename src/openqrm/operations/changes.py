@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openqrm.domain.entities import ENTITIES
 from openqrm.domain.event import Severity
 from openqrm.domain.resource import MachineOrder, Resource
-from openqrm.operations import leases, states
+from openqrm.operations import kernel, leases, states
 
 if TYPE_CHECKING:
     from openqrm.domain.model import Record
@@ -83,14 +83,16 @@ def issue_order(writer: Writer, call: ChangeCall) -> dict[str, Any]:
 
 
 def recall_order(writer: Writer, call: ChangeCall) -> dict[str, Any]:
-    """Undo of a `deploy` order: void it if the machine never took it, else order the machine back to idle."""
+    """Undo of a `deploy` order: order the machine back to idle, unless it reported failure or booted anew.
+
+    Also when it has not answered yet: it may have begun. One that did not begin says at once that it is idle.
+    """
     order = writer.get(MachineOrder, int(call.output["order_id"]))
     resource = writer.get(Resource, order.resource_id)
-    if order.state in ("open", "failed", "void"):
-        writer.update(order, state="void" if order.state == "open" else order.state)
+    if order.state == "failed" or resource.boot_id != order.boot_id:
         return {"sent_back": False}
-    if resource.boot_id != order.boot_id:
-        return {"sent_back": False}
+    if order.state == "open":
+        writer.update(order, state="void")
     writer.insert(
         MachineOrder(
             resource_id=resource.id, operation_id=call.operation_id, verb="idle", boot_id=resource.boot_id or ""
@@ -118,6 +120,8 @@ CHANGES: dict[str, ChangeFunction] = {
     "order.recall": recall_order,
     "event.log": log_event,
     "appliance.forget": leases.forget_appliance,
+    "kernel.offer": kernel.offer,
+    "kernel.withdraw": kernel.withdraw,
     "lease.acquire": leases.acquire,
     "lease.release": leases.release,
     "lease.undo-acquire": leases.undo_acquire,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SOURCE = "machines"
 OPEN = ("acknowledged", "open")
+UNCLEAN = 2
+"""A deployment failed and its mounts could not be undone: the machine restarts, and only its next boot is idle."""
 _TEXT = 1000
 _FULFILLED_BY_BOOT = frozenset({"idle", "reboot", "poweroff"})
 
@@ -49,7 +51,8 @@ def boot_changed(writer: Writer, resource: Resource, boot_id: str, *, ticket: bo
     """The machine is in its initramfs after another boot: its old orders are settled.
 
     With a ticket a deployment goes on (kexec, a reboot, a crash in the middle), unless it was called off, and a machine
-    whose appliance is meant to run is ordered to deploy it again. Without one nothing is handed over to the new boot.
+    whose appliance is meant to run is ordered to deploy it again. Without one, which only a machine that holds no lease
+    may be, nothing is handed over to the new boot.
     """
     deploying = False
     called_off = _last_idle(writer, resource)
@@ -62,17 +65,14 @@ def boot_changed(writer: Writer, resource: Resource, boot_id: str, *, ticket: bo
             writer.update(order, state="open", boot_id=boot_id)
             deploying = True
         elif order.verb == "deploy":
-            writer.update(order, state="failed", text="the machine came back without its boot ticket")
+            writer.update(order, state="void", text="the machine came back without its boot ticket")
         else:
             writer.update(order, state="void", text="the machine booted anew")
     lease = writer.one(Lease, held_resource=resource.id)
     appliance = writer.get(Appliance, lease.appliance_id) if lease else None
     if appliance is None or not meant_to_run(lease, appliance) or appliance.phase is not AppliancePhase.RUNNING:
         return
-    if not ticket:
-        text = f"{resource.name} came back without its boot ticket: {appliance.name} is not started on it again"
-        writer.event(text, severity=Severity.ERROR, source=SOURCE, about=resource)
-    elif not deploying:
+    if ticket and not deploying:
         writer.insert(MachineOrder(resource_id=resource.id, verb="deploy", boot_id=boot_id))
         text = f"{resource.name} restarted and is deployed with {appliance.name} again"
         writer.event(text, severity=Severity.WARNING, source=SOURCE, about=resource)
@@ -92,9 +92,9 @@ def deployed(writer: Writer, resource: Resource, image: str) -> None:
 
 
 def fail_open(writer: Writer, resource: Resource, text: str) -> None:
-    """Nothing that was ordered may go on."""
+    """Nothing that was ordered may go on. Not `failed`: that is the machine's own word for having cleaned up."""
     for order in writer.find(MachineOrder, resource_id=resource.id, state__in=OPEN):
-        writer.update(order, state="failed" if order.verb == "deploy" else "void", text=text[:_TEXT])
+        writer.update(order, state="void", text=text[:_TEXT])
 
 
 def _own(writer: Writer, session: Session, order_id: int) -> MachineOrder | None:
@@ -125,10 +125,12 @@ def done(writer: Writer, session: Session, message: Done) -> None:
     resource = writer.get(Resource, session.resource_id)
     text = message.text[:_TEXT]
     if message.status != 0:
-        writer.update(order, state="failed", text=text)
+        unclean = message.status == UNCLEAN
+        writer.update(order, state="void" if unclean else "failed", text=text)
         words = f"{resource.name} could not {order.verb}: {text or f'status {message.status}'}"
         writer.event(words, severity=Severity.ERROR, source=SOURCE, about=resource, order_id=order.id)
-        if order.verb == "deploy" and resource.phase is Phase.DEPLOYING and session.stage is Stage.INITRAMFS:
+        initramfs = session.stage is Stage.INITRAMFS and not unclean
+        if order.verb == "deploy" and resource.phase is Phase.DEPLOYING and initramfs:
             states.apply(writer, resource, "phase", "deploy-failed")
         return
     writer.update(order, state="done", progress=100, text=text)
@@ -142,7 +144,7 @@ def _idle_already(writer: Writer, resource: Resource, idle: MachineOrder) -> Non
     """The machine never left its initramfs: nothing is mounted there, and what it was to deploy is called off."""
     for order in writer.find(MachineOrder, resource_id=resource.id, verb="deploy", state__in=OPEN, id__lt=idle.id):
         writer.update(order, state="void", text="the machine was sent back to idle")
-    if resource.phase is Phase.RETURNING:
+    if resource.phase in (Phase.DEPLOYING, Phase.RETURNING):
         states.apply(writer, resource, "phase", "registered-initramfs")
 
 

@@ -61,10 +61,12 @@ Result = Registered | Refused | Contested
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What the adapter knows. `connected`: whether a machine of this resource id is heard on an open stream now.
-    `source`: the address the request came from."""
+    `source`: the address the request came from. `unheard_of`: whether a doubt about this boot of it is new; anybody
+    can raise one, and a machine that is turned away asks again, so each is logged once."""
 
     connected: Callable[[int], bool]
     source: str = ""
+    unheard_of: Callable[[int, str], bool] = lambda _number, _boot: True
 
 
 def register(writer: Writer, report: Report, around: Circumstances) -> Result:
@@ -96,15 +98,31 @@ def _from_initramfs(writer: Writer, resource: Resource, report: Report, around: 
     if not trusted and around.connected(resource.id):
         return Contested(resource.id)
     rebooted = resource.boot_id != report.boot_id
+    if not trusted and writer.one(Lease, held_resource=resource.id) is not None:
+        return _unproved(writer, resource, report, around)
     if not trusted and not rebooted and resource.phase in (Phase.DEPLOYING, Phase.ACTIVE, Phase.RETURNING):
         return Refused(401, "this boot is known and in use: its token or ticket is needed to register again")
-    if verdict is TicketVerdict.STALE:
+    if verdict is TicketVerdict.STALE and around.unheard_of(resource.id, report.boot_id):
         text = f"{resource.name} showed a boot ticket that is unknown or too old; it has idle rights only"
         writer.event(text, severity=Severity.WARNING, source=SOURCE, about=resource)
     if rebooted:
         machine_orders.boot_changed(writer, resource, report.boot_id, ticket=verdict is TicketVerdict.VALID)
         machine_tokens.revoke(writer, resource.id, TokenPurpose.ADMISSION)
     return _taken_in(writer, resource, report, around, new=False)
+
+
+def _unproved(writer: Writer, resource: Resource, report: Report, around: Circumstances) -> Refused:
+    """A lease is held on this machine, and anybody can claim to be it: nothing changes, least of all what we hold for
+    true about the image's user. It is asked to try again, and is taken in when the lease is released."""
+    if around.unheard_of(resource.id, report.boot_id):
+        text = (
+            f"{resource.name}, or something with its MAC address at {around.source or 'no address'}, came without a "
+            "valid boot ticket: it is turned away while an appliance holds the machine"
+        )
+        writer.event(text, severity=Severity.ERROR, source=SOURCE, about=resource)
+    return Refused(
+        401, "an appliance holds this machine: without a valid boot ticket it must wait until it is released"
+    )
 
 
 def _taken_in(writer: Writer, resource: Resource, report: Report, around: Circumstances, *, new: bool) -> Registered:

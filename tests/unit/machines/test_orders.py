@@ -62,6 +62,16 @@ def test_a_failed_deployment_frees_the_machine_and_is_an_event(world: World) -> 
     assert any("could not deploy: the root could not be mounted" in text for text in world.events("error"))
 
 
+def test_a_failed_deployment_that_could_not_be_undone_does_not_make_the_machine_idle(world: World) -> None:
+    number = world.register(BOOT).resource.id
+    world.phase(number, "deploy")
+    order = world.order(number, "deploy")
+    said(world, number, Done(order.id, 2, "its mounts are in use"))
+    assert state(world, order) == ("void", 0, "its mounts are in use")
+    assert world.resource(number).phase is Phase.DEPLOYING
+    assert any("its mounts are in use" in text for text in world.events("error"))
+
+
 def test_no_machine_and_no_other_boot_answers_for_another(world: World) -> None:
     number = world.register(BOOT).resource.id
     other = world.register(BOOT, mac="52:54:00:00:00:02").resource.id

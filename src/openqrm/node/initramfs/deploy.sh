@@ -19,10 +19,18 @@ deploy() { # ID
 		rm -f /run/openqrm/deploy.ready
 		become_image
 	fi
-	undo_deployment
+	undone=1
+	undo_deployment || undone=0
 	first_line /run/openqrm/deploy.error
 	[ -n "$LINE" ] || LINE=$(tail -n 1 /run/openqrm/deploy.log)
-	finish "$ID" 1 "$LINE"
+	if [ "$undone" = 1 ]; then
+		finish "$ID" 1 "$LINE"
+		return 0
+	fi
+	finish "$ID" 2 "$LINE; its mounts are in use, so the machine restarts" # 2: not idle before its next boot
+	close_stream
+	timeout 5 sync
+	reboot -f -n
 }
 
 prepare_deployment() {
@@ -114,10 +122,20 @@ switch_to_image() {
 		/bin/switch_root -c /dev/console "$ROOT_MNT" "${INIT:-/sbin/init}"
 }
 
-undo_deployment() {
+undo_deployment() { # false when something stays mounted; never lazily: what is only hidden is still written to
 	leave_local_swap
-	grep " $ROOT_MNT" /proc/mounts | cut -d ' ' -f 2 | sort -r | while read -r place; do
-		umount "$place" 2>/dev/null || umount -l "$place"
+	for try in 1 2 3; do
+		mounted_below_root | sort -r | while read -r place; do timeout 10 umount "$place" 2>/dev/null; done
+		[ -z "$(mounted_below_root)" ] && break
+		log "the root's mounts are still in use ($try)"
+		sleep 1
 	done
 	rm -f /run/openqrm/deployment.env /run/openqrm/root-mount /run/openqrm/vmlinuz /run/openqrm/initrd
+	[ -z "$(mounted_below_root)" ]
+}
+
+mounted_below_root() {
+	while read -r _ place _; do
+		case $place in "$ROOT_MNT" | "$ROOT_MNT"/*) echo "$place" ;; esac
+	done </proc/mounts
 }
