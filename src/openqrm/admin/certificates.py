@@ -103,14 +103,6 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     return {"ssl_certfile": str(places.server), "ssl_keyfile": str(places.server_key)}
 
 
-def server_context(settings: Settings) -> ssl.SSLContext:
-    """A context for other servers: TLS 1.2 at least."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    reload(context, settings)
-    return context
-
-
 def client_context(settings: Settings) -> ssl.SSLContext:
     """A context for clients of this server: they trust our authority and nothing else."""
     return ssl.create_default_context(cafile=str(files(settings).ca))

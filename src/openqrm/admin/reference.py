@@ -257,6 +257,9 @@ def _rows(states: StateTable) -> str:
     if states.deadlines:
         limits = [(each.state, f"{each.seconds} s", each.event, each.owner, each.reason) for each in states.deadlines]
         text += table(("state", "at most", "then", "owner", "why"), limits)
+    if states.owners:
+        owned = [(each.state, each.owner, each.exit) for each in states.owners]
+        text += table(("state", "lasts as long as this operation owns it", "way out"), owned)
     return text
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def create_app(context: ApiContext) -> FastAPI:
-    """Routes of all entities and operations, and the further routers of the context."""
+    """Routes of all entities and operations."""
     app = FastAPI(
         title="openQRM", version=__version__, openapi_url=f"{PREFIX}/openapi.json", docs_url=None, redoc_url=None
     )
@@ -53,8 +53,6 @@ def create_app(context: ApiContext) -> FastAPI:
     app.router.add_route(f"{PREFIX}/operations/{{which}}/steps", reading.steps(context), methods=["GET"])
     for place in sorted(endpoints(registry), key=lambda each: "{" in each.path):
         app.router.add_route(place.path, changes.handler(place, context), methods=[place.method])
-    for router in context.routers:
-        app.include_router(router)
     return app
 
 
@@ -78,9 +76,13 @@ def _general(app: FastAPI, context: ApiContext) -> None:
     async def login(request: Request) -> Response:
         return await sessions.login(request, context)
 
+    async def logout(request: Request) -> Response:
+        return await sessions.logout(request, context)
+
     app.router.add_route(f"{PREFIX}/schema", compact_schema, methods=["GET"])
     app.router.add_route(f"{PREFIX}/health", health, methods=["GET"])
     app.router.add_route(f"{PREFIX}/login", login, methods=["POST"])
+    app.router.add_route(f"{PREFIX}/logout", logout, methods=["POST"])
     app.router.add_route(f"{PREFIX}/events/stream", stream.stream(context), methods=["GET"])
 
 

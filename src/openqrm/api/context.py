@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from openqrm.domain.errors import UnavailableError
 
-    from fastapi import APIRouter
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
     from openqrm.api.lists import Lists
     from openqrm.domain.user import Actor
@@ -22,7 +22,11 @@ T = TypeVar("T")
 THREADS = 24
 """Calls of the database at once; more wait in line and cost no connection."""
 LOGINS = 2
-"""argon2 takes 64 MB and a core for each: more at once would only slow all of them down."""
+"""argon2 takes 19 MiB and a core for each: more at once would only slow all of them down."""
+DRY_RUNS = 4
+"""Dry runs may ask hosts, which takes long when one does not answer; the threads are for everyone."""
+DRY_RUN_SECONDS = 15.0
+"""How long a dry run waits for its turn."""
 
 
 class Authentication(Protocol):
@@ -37,22 +41,44 @@ class Authentication(Protocol):
     def login(self, name: str, password: str, address: str = "") -> tuple[Actor, str]:
         """The actor and the key of a new session; UnauthenticatedError."""
 
+    def logout(self, header: str | None) -> None:
+        """End the session; UnauthenticatedError, UnsupportedError for what is no session."""
+
 
 @dataclass(frozen=True)
 class ApiContext:
     """`on_commit` calls back after every commit, in the writing thread, with a commit that has `events`; it returns
-    how to stop. `routers` are further pages, such as the machines' node API.
+    how to stop.
     """
 
     pipeline: Pipeline
     lists: Lists
     authentication: Authentication
     on_commit: Callable[[Callable[[Any], None]], Callable[[], None]]
-    routers: Sequence[APIRouter] = ()
     keep_alive_seconds: float = 15
     threads: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(THREADS))
     logins: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(LOGINS))
 
+    dry_runs: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(DRY_RUNS))
+    dry_run_seconds: float = DRY_RUN_SECONDS
+
     async def call(self, function: Callable[[], T]) -> T:
         """Run something blocking in one of the bounded threads."""
         return await anyio.to_thread.run_sync(function, limiter=self.threads)
+
+    async def verify(self, function: Callable[[], T]) -> T:
+        """Run something that checks a password."""
+        return await anyio.to_thread.run_sync(function, limiter=self.logins)
+
+    async def dry_run(self, function: Callable[[], T]) -> T:
+        """Run a dry run when it is its turn; UnavailableError when that does not come in time."""
+        slot = object()  # a borrower of our own: the thread's would hold the limiter from when it starts only
+        try:
+            with anyio.fail_after(self.dry_run_seconds):
+                await self.dry_runs.acquire_on_behalf_of(slot)
+        except TimeoutError:
+            raise UnavailableError("too many dry runs at once", remedy="try again later") from None
+        try:
+            return await self.call(function)
+        finally:
+            self.dry_runs.release_on_behalf_of(slot)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from openqrm.domain.model import Attr, Entity, Id, MegaBytes, Name, Record, Text
 from openqrm.domain.resource import Health
-from openqrm.domain.states import Row, StateTable
+from openqrm.domain.states import Owner, Row, StateTable
 
 
 class Requirements(BaseModel):
@@ -63,14 +63,13 @@ APPLIANCE_PHASES = StateTable(
             AppliancePhase.STOPPED,
             "the machine was proved gone and access revoked",
         ),
-        Row(
-            AppliancePhase.STOPPING,
-            "stop-undone",
-            AppliancePhase.RUNNING,
-            "the stop failed before it changed anything",
-        ),
         Row(AppliancePhase.STOPPED, "remove", AppliancePhase.REMOVING, "the plug-ins are told, then it is forgotten"),
         Row("*", "abandoned", AppliancePhase.STOPPED, "a human took over what an operation could not finish"),
+    ),
+    owners=(
+        Owner(AppliancePhase.STARTING, "appliance.start", "each step has a limit; then undone, or operation.abandon"),
+        Owner(AppliancePhase.STOPPING, "appliance.stop", "each step has a limit; then a human, or operation.abandon"),
+        Owner(AppliancePhase.REMOVING, "appliance.remove", "each step has a limit; then a human, or operation.abandon"),
     ),
 )
 

@@ -20,8 +20,8 @@ class LeaseState(StrEnum):
 class Lease(Record):
     """Held by one appliance for one image on one resource.
 
-    `held_image` and `held_resource` equal the ids while held and are null once released, so that plain unique
-    constraints, which ignore nulls, forbid a second holder on every database.
+    `held_image`, `held_resource` and `held_appliance` equal the ids while held and are null once released, so that
+    plain unique constraints, which ignore nulls, forbid a second holder and a second lease on every database.
     """
 
     entity: ClassVar[Entity] = Entity(
@@ -41,3 +41,4 @@ class Lease(Record):
     state: Annotated[LeaseState, Attr("State", filter=True, listed=True)] = LeaseState.HELD
     held_image: Annotated[Id | None, Attr("Held image", unique=True)] = None
     held_resource: Annotated[Id | None, Attr("Held resource", unique=True)] = None
+    held_appliance: Annotated[Id | None, Attr("Held by", unique=True)] = None

@@ -25,6 +25,16 @@ def _address(text: str) -> str:
         raise ValueError(f"not an IPv4 address: {error}") from error
 
 
+def plain_ip(text: str) -> str:
+    """An IPv4 or IPv6 address as text; ValueError. An IPv6 zone (`%…`) is refused: it may hold any characters."""
+    if "%" in text:
+        raise ValueError(f"not an IP address: {text!r} has a zone")
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise ValueError(f"not an IP address: {error}") from error
+
+
 Cidr = Annotated[str, Field(max_length=18), AfterValidator(_cidr)]
 Ipv4 = Annotated[str, Field(max_length=15), AfterValidator(_address)]
 

@@ -155,8 +155,6 @@ class Resource(Record):
     phase_since: Annotated[datetime | None, Attr("In this phase since", derived=True)] = None
     power: Annotated[Power, Attr("Power", filter=True, derived=True)] = Power.UNKNOWN
     health: Annotated[Health, Attr("Health", filter=True, listed=True, derived=True)] = Health.UNKNOWN
-    lock_owner: Annotated[str | None, Field(max_length=200), Attr("Locked by", derived=True)] = None
-    lock_expires: Annotated[datetime | None, Attr("Lock expires", derived=True)] = None
     boot_id: Annotated[str | None, Field(max_length=64), Attr("Boot ID", derived=True)] = None
     cpus: Annotated[int, Field(ge=0, le=65536), Attr("CPUs", filter=True, listed=True, derived=True)] = 0
     memory_mb: Annotated[MegaBytes, Attr("Memory", unit="MB", filter=True, listed=True, derived=True)] = 0

@@ -29,6 +29,15 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """A transient state that has no deadline of its own lasts as long as `owner` works on it; `exit` is the way out."""
+
+    state: str
+    owner: str
+    exit: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateTable:
     """A frozen transition table for one field of one entity."""
 
@@ -37,6 +46,7 @@ class StateTable:
     states: tuple[str, ...]
     rows: tuple[Row, ...]
     deadlines: tuple[Deadline, ...] = ()
+    owners: tuple[Owner, ...] = ()
 
     def __post_init__(self) -> None:
         known = set(self.states) | {"*"}

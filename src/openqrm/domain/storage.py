@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from openqrm.domain.model import Attr, Entity, Id, MegaBytes, Name, Record, Text
-from openqrm.domain.states import Row, StateTable
+from openqrm.domain.states import Owner, Row, StateTable
 
 
 class Storage(Record):
@@ -31,7 +31,6 @@ class VolumePhase(StrEnum):
 
     CREATING = "creating"
     READY = "ready"
-    CHANGING = "changing"
     REMOVING = "removing"
 
 
@@ -41,16 +40,13 @@ VOLUME_PHASES = StateTable(
     states=tuple(VolumePhase),
     rows=(
         Row(VolumePhase.CREATING, "created", VolumePhase.READY, "the pool made it"),
-        Row(VolumePhase.READY, "change", VolumePhase.CHANGING, "a resize or snapshot runs"),
-        Row(VolumePhase.CHANGING, "changed", VolumePhase.READY, "the change is done or undone"),
         Row(VolumePhase.READY, "remove", VolumePhase.REMOVING, "the pool is asked to remove it"),
         Row(VolumePhase.CREATING, "remove", VolumePhase.REMOVING, "an abandoned creation is cleaned up"),
-        Row(
-            VolumePhase.REMOVING,
-            "remove-failed",
-            VolumePhase.READY,
-            "the removal was refused before it changed it",
-        ),
+        Row(VolumePhase.REMOVING, "remove", VolumePhase.REMOVING, "an abandoned removal is asked for again"),
+    ),
+    owners=(
+        Owner(VolumePhase.CREATING, "volume.create, volume.import, volume.clone", "abandoned: volume.remove"),
+        Owner(VolumePhase.REMOVING, "volume.remove", "abandoned: volume.remove again"),
     ),
 )
 

@@ -42,7 +42,7 @@ def machine(reader: Reader, mac: str) -> Resource | None:
 
 def decision_for(reader: Reader, resource: Resource | None, hooks: Callable[[Reader], Hooks]) -> BootDecision:
     """What this machine boots now."""
-    default = reader.one(Kernel, default=True, ready=True)
+    default = next(iter(reader.find(Kernel, default=True, ready=True, limit=1)), None)
     if resource is None:
         return decide(BootFacts(default=default))
     lease = reader.one(Lease, held_resource=resource.id)

@@ -1,8 +1,4 @@
-"""iPXE scripts as text. Pure; nothing from a record or a request gets in unchecked.
-
-Source: https://ipxe.org/scripting. iPXE expands `${…}` everywhere, takes `||`, `&&` and `;` as separators and a word
-that begins with `#` as a comment; it has no way to quote them, so words that hold them are refused.
-"""
+"""iPXE scripts as text (https://ipxe.org/scripting). Pure; nothing from a record or a request gets in unchecked."""
 
 from __future__ import annotations
 
@@ -11,23 +7,22 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from openqrm.domain.errors import InvalidError
+from openqrm.domain.kernel import LINE_RULE, fits_line
 
 if TYPE_CHECKING:
     from openqrm.netboot.decisions import BootDecision
 
 PLATFORMS = ("pcbios", "efi")
-_WORD = re.compile(r"[\x21-\x7e]+")
-_SEPARATORS = frozenset({"||", "&&", ";"})
 _RETRY_SECONDS = 15
 
 
 def check_word(word: str) -> str:
     """A word fit for an iPXE line, unchanged; InvalidError for one that iPXE would take for something else."""
-    if not _WORD.fullmatch(word) or "${" in word or word in _SEPARATORS or word.startswith("#"):
+    if not fits_line(word):
         raise InvalidError(
             f"{word!r} cannot stand on a boot script's kernel line",
             field="arguments",
-            remedy="printable ASCII without ${, and not ||, &&, ; or a leading #",
+            remedy=LINE_RULE,
         )
     return word
 

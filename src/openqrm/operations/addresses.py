@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from openqrm.domain.errors import ConflictError, NoCapacityError
 from openqrm.domain.event import Severity
 from openqrm.domain.network import Address, Network, Nic, Role
 from openqrm.domain.resource import Resource
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from openqrm.plugin_api.records import Reader, Writer
 
+_TRIES = 16
+"""How many collisions with other controllers' allocations are met by taking the next address."""
 _WINDOW = 64
 """How many candidates one query asks about."""
 
@@ -39,13 +42,42 @@ def keep_or_allocate(writer: Writer, resource: Resource, source: str) -> Place |
     network = _network(writer, source)
     if network is None or network.machines is None:
         return Place(source, 0) if source else None
-    free = first_free(writer, network)
-    if free is None:
+    try:
+        row = take(writer, network)
+    except NoCapacityError:
         text = f"network {network.name} has no free machine address: {resource.name} keeps {source or 'none'}"
         writer.event(text, severity=Severity.ERROR, source="machines", about=network)
         return Place(source, 0) if source else None
-    row = writer.insert(Address(network_id=network.id, address=free, purpose="machine"))
-    return Place(free, ipaddress.IPv4Network(network.cidr).prefixlen, row)
+    return Place(row.address, ipaddress.IPv4Network(network.cidr).prefixlen, row)
+
+
+def take(writer: Writer, network: Network, *, nic_id: int | None = None, purpose: str = "machine") -> Address:
+    """Allocate the next free address of the machine range; NoCapacityError when there is none."""
+    if network.machines is None:
+        raise NoCapacityError(
+            f"network {network.name} has no machine range",
+            field="network_id",
+            remedy=f"openqrm network update {network.name} --machines-first FIRST --machines-last LAST",
+        )
+    after = None
+    for _ in range(_TRIES):
+        free = first_free(writer, network, after)
+        if free is None:
+            size = (
+                int(ipaddress.IPv4Address(network.machines.last))
+                - int(ipaddress.IPv4Address(network.machines.first))
+                + 1
+            )
+            raise NoCapacityError(
+                f"network {network.name}: all {size} addresses of its machine range are allocated or in use",
+                field="network_id",
+                remedy="release addresses or widen the range",
+            )
+        try:
+            return writer.insert(Address(network_id=network.id, address=free, nic_id=nic_id, purpose=purpose))
+        except ConflictError:
+            after = free
+    raise ConflictError(f"network {network.name}: too many allocations at once", remedy="try again")
 
 
 def place_of(reader: Reader, resource: Resource) -> Place | None:
@@ -81,8 +113,10 @@ def _network(reader: Reader, source: str) -> Network | None:
     return found[0] if len(found) == 1 else None
 
 
-def first_free(reader: Reader, network: Network) -> str | None:
-    """The next address of the machine range after the last one given out, around the end; None when all are used.
+def first_free(reader: Reader, network: Network, after: str | None = None) -> str | None:
+    """The next address of the machine range after the last one given out (or `after`), around the end.
+
+    None when all are used; the gateway and closed boxes' addresses are.
 
     One query finds the last, and one more settles it unless 64 addresses in a row are used.
     """
@@ -90,8 +124,10 @@ def first_free(reader: Reader, network: Network) -> str | None:
         return None
     first = int(ipaddress.IPv4Address(network.machines.first))
     last = int(ipaddress.IPv4Address(network.machines.last))
-    newest = reader.find(Address, order="-id", limit=1, network_id=network.id, purpose="machine")
-    start = int(ipaddress.IPv4Address(newest[0].address)) + 1 if newest else first
+    if after is None:
+        newest = reader.find(Address, order="-id", limit=1, network_id=network.id)
+        after = newest[0].address if newest else None
+    start = int(ipaddress.IPv4Address(after)) + 1 if after else first
     if not first <= start <= last:
         start = first
     reserved = {int(ipaddress.IPv4Address(network.gateway))} if network.gateway else set()

@@ -14,6 +14,7 @@ from openqrm.domain.model import Attr, Id, Mac, Name, Text
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image
 from openqrm.domain.user import UserRole
+from openqrm.operations import depending
 from openqrm.plugin_api.operation import Arguments, Operation, Phase, needs
 from openqrm.plugin_api.steps import Change, Irreversible, Plan
 
@@ -57,9 +58,10 @@ def create(writer: Writer, call: CoreCall) -> Appliance:
 
 
 def update(writer: Writer, call: Call) -> Appliance:
-    """Change a stopped appliance."""
+    """Change a stopped appliance; refused while an abandoned operation left it a lease."""
     given: UpdateArguments = call.arguments
     appliance: Appliance = call.target  # type: ignore[assignment]  # the declaration's target is Appliance
+    depending.refuse_holding(writer, appliance)
     _check_references(writer, given.image_id, given.kernel_id, given.resource_id)
     changes = {name: getattr(given, name) for name in given.model_fields_set}
     for name in ("kernel_id", "resource_id"):
@@ -86,10 +88,7 @@ def _check_references(reader: Reader, image_id: int | None, kernel_id: int | Non
 def admit_remove(reader: Reader, call: Call) -> Plan:
     """Nobody can start it from here on; refused while an abandoned operation left it a lease."""
     appliance: Appliance = call.target  # type: ignore[assignment]  # the declaration's target is Appliance
-    if reader.count(Lease, appliance_id=appliance.id, state=LeaseState.HELD):
-        raise ConflictError(
-            f"appliance {appliance.name} still holds a lease", remedy=f"openqrm appliance release {appliance.name}"
-        )
+    depending.refuse_holding(reader, appliance)
     return Plan(
         steps=(
             Change(
@@ -152,21 +151,19 @@ def admit_stop(reader: Reader, call: Call) -> Plan:
 
 
 def targets(reader: Reader, call: Call) -> tuple[str, ...]:
-    """Start and stop exclude others from the image's volume too."""
+    """Start, stop and release exclude others from the image's volume too."""
     appliance: Appliance = call.target  # type: ignore[assignment]  # the declaration's target is Appliance
-    image = reader.get(Image, appliance.image_id)
+    held = reader.find(Lease, appliance_id=appliance.id, state=LeaseState.HELD, limit=1)
+    image = reader.get(Image, held[0].image_id if held else appliance.image_id)
     return (f"image-{image.id}", f"volume-{image.volume_id}")
 
 
 def _kernel_of(reader: Reader, appliance: Appliance) -> Kernel:
     if appliance.kernel_id is not None:
         return reader.get(Kernel, appliance.kernel_id)
-    kernel = reader.one(Kernel, default=True)
-    if kernel is None:
-        raise ConflictError(
-            "there is no default kernel", field="kernel_id", remedy="openqrm kernel add -n NAME -v VERSION"
-        )
-    return kernel
+    for kernel in reader.find(Kernel, default=True, limit=1):
+        return kernel
+    raise ConflictError("there is no default kernel", field="kernel_id", remedy="openqrm kernel add -n NAME -v VERSION")
 
 
 _STOPPED = {"phase": frozenset({str(AppliancePhase.STOPPED)})}

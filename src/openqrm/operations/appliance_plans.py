@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError, UnsupportedError
-from openqrm.domain.lease import Lease
+from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
 from openqrm.plugin_api.drivers import Cap, Client, confirmed
@@ -34,14 +34,14 @@ class _Parts:
         target: Appliance = context.target  # type: ignore[assignment]  # the declaration's target is Appliance
         read = context.read
         self.appliance = read.get(Appliance, target.id)
-        self.image = read.get(Image, self.appliance.image_id)
+        held = read.find(Lease, appliance_id=self.appliance.id, state=LeaseState.HELD, limit=1)
+        if not held:
+            raise ConflictError(f"appliance {self.appliance.name} holds no lease")
+        self.lease = held[0]
+        self.image = read.get(Image, self.lease.image_id)
         self.volume = read.get(Volume, self.image.volume_id)
         self.storage = read.get(Storage, self.volume.storage_id)
-        lease = read.one(Lease, held_image=self.image.id)
-        if lease is None or lease.appliance_id != self.appliance.id:
-            raise ConflictError(f"appliance {self.appliance.name} holds no lease on image {self.image.name}")
-        self.lease = lease
-        self.resource = read.get(Resource, lease.resource_id)
+        self.resource = read.get(Resource, self.lease.resource_id)
         self.place: StorageContext = context.drivers.context(self.storage, read)
         self.export: ExportDriver = context.drivers.export(self.storage)
         self.location = context.drivers.pool(self.storage).location(self.place, self.volume)

@@ -9,7 +9,10 @@ from openqrm.domain.user import Actor, Token, User, UserRole, at_least
 
 if TYPE_CHECKING:
     from openqrm.domain.model import Record
+    from openqrm.domain.operation import Operation as OperationRecord
+    from openqrm.operations.registry import Registry
     from openqrm.plugin_api.operation import Operation
+    from openqrm.plugin_api.records import Reader
 
 
 def visible(actor: Actor, record: type[Record]) -> dict[str, Any]:
@@ -38,6 +41,21 @@ def authorize(operation: Operation, actor: Actor, target: Record | None) -> None
             f"{actor.name} is {actor.role} and may not do {operation.name}",
             remedy="ask an admin for the role or to do it",
         )
+
+
+def authorize_again(registry: Registry, reader: Reader, actor: Actor, asked: OperationRecord) -> None:
+    """ForbiddenError, NotFoundError: who may not do an operation may neither stop it nor make it go on.
+
+    One whose declaration is gone with its plug-in is the business of admins.
+    """
+    declared = registry.operations.get(asked.name)
+    if declared is None:
+        if not at_least(actor.role, UserRole.ADMIN):
+            raise ForbiddenError(f"{asked.name} is not known any more: ask an admin")
+        return
+    kind = registry.entities.get(asked.target_kind)
+    found = reader.find(kind, limit=1, id=asked.target_id) if kind and asked.target_id is not None else ()
+    authorize(declared, actor, found[0] if found else None)
 
 
 def self_or_admin(actor: Actor, operation: str, target: Record | None) -> bool:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from openqrm.domain.errors import ConflictError, InvalidError, NoCapacityError
+from openqrm.domain.errors import ConflictError, InvalidError
 from openqrm.domain.model import Attr, Id
 from openqrm.domain.network import Address, Ipv4, Network, Nic
+from openqrm.domain.resource import Resource
+from openqrm.operations import addresses
 from openqrm.plugin_api.operation import Arguments, Operation
 
 if TYPE_CHECKING:
     from openqrm.plugin_api.operation import Call
-    from openqrm.plugin_api.records import Reader, Writer
-
-TRIES = 16
-"""How many collisions with other allocations are met by taking the next address."""
+    from openqrm.plugin_api.records import Writer
 
 
 class AddressAllocate(Arguments):
@@ -37,67 +36,10 @@ def allocate(writer: Writer, call: Call) -> Address:
         writer.get(Nic, asked.nic_id)
     if asked.address is not None:
         _check_inside(network, asked.address)
-        return writer.insert(_record(network, asked.address, asked.nic_id, asked.purpose))
-    return take_next(writer, network, nic_id=asked.nic_id, purpose=asked.purpose)
-
-
-def take_next(
-    writer: Writer,
-    network: Network,
-    *,
-    nic_id: int | None,
-    purpose: str = "machine",
-    data: dict[str, Any] | None = None,
-) -> Address:
-    """The address after the one allocated last, around the range's end; NoCapacityError when none is free."""
-    if network.machines is None:
-        raise NoCapacityError(
-            f"network {network.name} has no machine range",
-            field="network_id",
-            remedy=f"openqrm network update {network.name} --machines-first FIRST --machines-last LAST",
+        return writer.insert(
+            Address(network_id=network.id, address=asked.address, nic_id=asked.nic_id, purpose=asked.purpose)
         )
-    first, last = int(IPv4Address(network.machines.first)), int(IPv4Address(network.machines.last))
-    candidate = _after_latest(writer, network, first, last)
-    for _ in range(TRIES):
-        candidate = _free_from(writer, network, candidate, first, last)
-        try:
-            return writer.insert(_record(network, str(IPv4Address(candidate)), nic_id, purpose, data))
-        except ConflictError:
-            candidate = candidate + 1 if candidate < last else first
-    raise ConflictError(f"network {network.name}: too many allocations at once", remedy="try again")
-
-
-def _record(
-    network: Network, address: str, nic_id: int | None, purpose: str, data: dict[str, Any] | None = None
-) -> Address:
-    return Address(network_id=network.id, address=address, nic_id=nic_id, purpose=purpose, data=data or {})
-
-
-def _after_latest(reader: Reader, network: Network, first: int, last: int) -> int:
-    """Where the search starts: behind the newest allocation, so that no scan of all is needed."""
-    newest = reader.find(Address, network_id=network.id, order="-id", limit=1)
-    if not newest:
-        return first
-    number = int(IPv4Address(newest[0].address)) + 1
-    return number if first <= number <= last else first
-
-
-def _free_from(reader: Reader, network: Network, start: int, first: int, last: int) -> int:
-    """The first free number at or after `start`, around the end; looked up a block at a time."""
-    size, block, number = last - first + 1, 64, start
-    for _ in range(0, size + block, block):
-        numbers = [first + (number - first + place) % size for place in range(min(block, size))]
-        texts = [str(IPv4Address(one)) for one in numbers]
-        taken = {found.address for found in reader.find(Address, network_id=network.id, address__in=texts)}
-        free = next((one for one, text in zip(numbers, texts, strict=True) if text not in taken), None)
-        if free is not None:
-            return free
-        number = first + (number - first + block) % size
-    raise NoCapacityError(
-        f"network {network.name}: all {size} addresses of its machine range are allocated",
-        field="network_id",
-        remedy="release addresses or widen the range",
-    )
+    return addresses.take(writer, network, nic_id=asked.nic_id, purpose=asked.purpose)
 
 
 def _check_inside(network: Network, address: str) -> None:
@@ -111,9 +53,16 @@ def _check_inside(network: Network, address: str) -> None:
 
 
 def release(writer: Writer, call: Call) -> None:
-    """The address may be allocated again."""
+    """The address may be allocated again; ConflictError while a resource carries it."""
     address = call.target
     assert isinstance(address, Address)  # noqa: S101  # the declaration's target
+    owner = writer.get(Nic, address.nic_id).resource_id if address.nic_id is not None else None
+    for resource in writer.find(Resource, address=address.address):
+        if owner in (None, resource.id):
+            raise ConflictError(
+                f"address {address.address} is carried by resource {resource.name}",
+                remedy="remove the resource, or give it another address first",
+            )
     writer.delete(Address, address.id)
 
 

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.records import Writer
 
 
-def cancel(writer: Writer, call: Call) -> Operation:
+def cancel(writer: Writer, call: CoreCall) -> Operation:
     """Its controller stops it at the next step and undoes what was done; ConflictError when it is too late."""
+    call.permit(_target(call))
     return requests.cancel(writer, _target(call).id)
 
 
-def resume(writer: Writer, call: Call) -> Operation:
+def resume(writer: Writer, call: CoreCall) -> Operation:
     """The cause is mended: the step that stuck is tried again."""
+    call.permit(_target(call))
     return requests.resume(writer, _target(call).id)
 
 
@@ -47,8 +49,7 @@ def _leave_appliance(writer: Writer, appliance_id: int) -> None:
         return
     states.apply(writer, appliance, "phase", "abandoned")
     writer.update(writer.get(Appliance, appliance_id), desired=ApplianceDesired.STOPPED)
-    held = writer.one(Lease, appliance_id=appliance_id, state=LeaseState.HELD)
-    if held is not None:
+    if writer.count(Lease, appliance_id=appliance_id, state=LeaseState.HELD):
         text = (
             f"{appliance.name} still holds its image and machine: make sure the machine is off, "
             f"then run: openqrm appliance release {appliance.name}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
@@ -11,9 +10,10 @@ from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError
 from openqrm.domain.lease import Lease
 from openqrm.domain.model import Attr, Mac, Name
+from openqrm.domain.network import plain_ip
 from openqrm.domain.resource import SERVER_ID, Phase, Resource
 from openqrm.domain.storage import Storage
-from openqrm.operations import in_use
+from openqrm.operations import depending, in_use
 from openqrm.operations.arguments import given, updating
 from openqrm.plugin_api.operation import Arguments, Operation
 from openqrm.plugin_api.operation import Phase as Planned
@@ -26,14 +26,7 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.records import Reader, Writer
 
 
-def _ip(text: str) -> str:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError as error:
-        raise ValueError(f"not an IP address: {error}") from error
-
-
-IpAddress = Annotated[str, Field(min_length=2, max_length=45), AfterValidator(_ip)]
+IpAddress = Annotated[str, Field(min_length=2, max_length=45), AfterValidator(plain_ip)]
 
 
 class ResourceCreate(Arguments):
@@ -90,6 +83,8 @@ def update(writer: Writer, call: Call) -> Resource:
         if not resource.manual:
             raise ConflictError(f"{resource.name} tells its host keys at every boot", field="ssh_host_keys")
         changes["ssh_host_keys"] = changes["ssh_host_keys"] or ()
+    if changes.get("address", resource.address) != resource.address:
+        depending.refuse_moving(writer, resource)
     return writer.update(resource, **changes)
 
 

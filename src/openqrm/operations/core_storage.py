@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from openqrm.domain.errors import ConflictError
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Storage, Volume
-from openqrm.operations import in_use
-from openqrm.operations.arguments import creating, given, updating
+from openqrm.operations import depending, in_use
+from openqrm.operations.arguments import argument_attributes, creating, given, updating
 from openqrm.plugin_api.operation import Operation
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from openqrm.operations.pipeline import CoreCall
     from openqrm.plugin_api.operation import Call
     from openqrm.plugin_api.records import Writer
@@ -32,11 +35,30 @@ def create(writer: Writer, call: CoreCall) -> Storage:
 
 
 def update(writer: Writer, call: CoreCall) -> Storage:
-    """Change name or settings; the settings given replace all of them and are checked as at creation."""
+    """Change name or settings; the settings given replace all of them and are checked as at creation.
+
+    ConflictError for a setting that is immutable, and for any while an appliance holds a lease on the storage.
+    """
     storage = _target(call)
     changes = given(call.arguments)
-    call.drivers(writer).context(storage.model_copy(update=changes), writer)
+    drivers = call.drivers(writer)
+    after = drivers.context(storage.model_copy(update=changes), writer)
+    if changes.get("settings", storage.settings) != storage.settings:
+        depending.refuse_granted(writer, storage)
+        before = drivers.context(storage, writer)
+        _refuse_immutable(storage, before.pool, after.pool)
+        _refuse_immutable(storage, before.export, after.export)
     return writer.update(storage, **changes)
+
+
+def _refuse_immutable(storage: Storage, before: BaseModel, after: BaseModel) -> None:
+    for name, attr in argument_attributes(type(before)).items():
+        if attr.immutable and getattr(before, name) != getattr(after, name):
+            raise ConflictError(
+                f"storage {storage.name}: {name} is {getattr(before, name)} for good",
+                field=f"settings.{name}",
+                remedy="add another storage with other settings",
+            )
 
 
 def remove(writer: Writer, call: Call) -> None:

@@ -63,7 +63,7 @@ def assignments(writer: Writer, session: Session, around: Surroundings) -> dict[
             f"no started plug-in brings {name}", remedy=f"enable the plug-in of deployment type {deployment}"
         )
     changes = around.hooks(writer).assign(held.resource, held.appliance)
-    idle = writer.one(Kernel, default=True)
+    idle = next(iter(writer.find(Kernel, default=True, limit=1)), None)
     method = _method(held.kernel, idle, held.resource, changes, booted_for_it=_booted_for_it(writer, held))
     arguments = [held.kernel.arguments, *(word for change in changes for word in change.arguments)]
     files = f"{around.boot_url}/boot/kernels/{held.kernel.name}"
@@ -111,10 +111,9 @@ def _held(reader: Reader, session: Session) -> _Held:
 def _kernel(reader: Reader, appliance: Appliance) -> Kernel:
     if appliance.kernel_id is not None:
         return reader.get(Kernel, appliance.kernel_id)
-    kernel = reader.one(Kernel, default=True)
-    if kernel is None:
-        raise ConflictError("there is no default kernel", remedy="openqrm kernel set-default NAME")
-    return kernel
+    for kernel in reader.find(Kernel, default=True, limit=1):
+        return kernel
+    raise ConflictError("there is no default kernel", remedy="openqrm kernel set-default NAME")
 
 
 def _root(reader: Reader, image: Image, around: Surroundings) -> tuple[str, dict[str, str]]:

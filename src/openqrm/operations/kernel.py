@@ -9,8 +9,8 @@ from pydantic import Field
 
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError, InvalidError
-from openqrm.domain.kernel import Kernel
-from openqrm.domain.model import Attr, KernelVersion, Name, Text
+from openqrm.domain.kernel import Kernel, KernelLine
+from openqrm.domain.model import Attr, KernelVersion, Name
 from openqrm.domain.resource import SERVER_ID
 from openqrm.plugin_api.facts import Fact
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
@@ -19,6 +19,7 @@ from openqrm.plugin_api.steps import Change, Command, Irreversible, Plan, Run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from openqrm.plugin_api.changes import ChangeCall
     from openqrm.plugin_api.operation import Call, PlanContext
     from openqrm.plugin_api.records import Reader, Writer
 
@@ -35,13 +36,13 @@ class AddArguments(Arguments):
     location: Annotated[
         str, Field(min_length=1, max_length=4096, pattern=r"^/[^\x00]*$"), Attr("Location", help="root of the files")
     ] = "/"
-    arguments: Annotated[Text, Attr("Arguments", help="added to the kernel line")] = ""
+    arguments: Annotated[KernelLine, Attr("Arguments", help="added to the kernel line")] = ""
 
 
 class UpdateArguments(Arguments):
     """What may change later."""
 
-    arguments: Annotated[Text, Attr("Arguments", help="added to the kernel line")]
+    arguments: Annotated[KernelLine, Attr("Arguments", help="added to the kernel line")]
 
 
 def admit_add(reader: Reader, call: Call) -> Plan:
@@ -97,18 +98,17 @@ def plan_add(context: PlanContext) -> Plan:
     kernel = context.read.one(Kernel, name=given.name)
     if kernel is None:
         raise ConflictError(f"kernel {given.name} was removed meanwhile")
-    first = context.read.one(Kernel, default=True) is None
     return Plan(
         steps=(
             *_files(context, given, root),
             *context.hooks.kernel("add", kernel),
             Change(
                 name="ready",
-                title="Offer the kernel" + (" as the default" if first else ""),
-                change="record.set",
-                arguments={"entity": "kernel", "id": kernel.id, "set": {"ready": True, "default": first}},
-                undo="record.restore",
-                undo_arguments={"entity": "kernel", "id": kernel.id},
+                title="Offer the kernel, as the default if there is none",
+                change="kernel.offer",
+                arguments={"kernel_id": kernel.id},
+                undo="kernel.withdraw",
+                undo_arguments={"kernel_id": kernel.id},
             ),
         )
     )
@@ -172,8 +172,23 @@ def set_default(writer: Writer, call: Call) -> Kernel:
     if not kernel.ready:
         raise ConflictError(f"kernel {kernel.name} is not built yet", remedy="wait for kernel.add, or add it again")
     for other in writer.find(Kernel, default=True):
-        writer.update(other, default=False)
-    return writer.update(writer.get(Kernel, kernel.id), default=True)
+        writer.update(other, default=False, default_mark=None)
+    return writer.update(writer.get(Kernel, kernel.id), default=True, default_mark=1)
+
+
+def offer(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`kernel_id`: its files are served. It is the default if there is none in this moment, not when it was planned."""
+    kernel = writer.get(Kernel, int(call.arguments["kernel_id"]))
+    first = kernel.default or not writer.count(Kernel, default=True)
+    writer.update(kernel, ready=True, default=first, default_mark=1 if first else None)
+    return {"default": first}
+
+
+def withdraw(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`kernel_id`: undo of `kernel.offer`; its files are about to go."""
+    kernel = writer.get(Kernel, int(call.arguments["kernel_id"]))
+    writer.update(kernel, ready=False, default=False, default_mark=None)
+    return {}
 
 
 def admit_remove(reader: Reader, call: Call) -> Plan:

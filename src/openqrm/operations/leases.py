@@ -13,7 +13,7 @@ from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.placement import Placement, place, shortfall
 from openqrm.domain.resource import Desired, Health, Phase, Resource
 from openqrm.domain.storage import Image, Volume
-from openqrm.operations import states
+from openqrm.operations import depending, states
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +32,7 @@ def acquire(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     appliance = writer.get(Appliance, int(call.arguments["appliance_id"]))
     image = writer.get(Image, appliance.image_id)
     volume = writer.get(Volume, image.volume_id)
+    depending.refuse_holding(writer, appliance)
     _refuse_second_holder(writer, image)
     placement = _placement(writer, appliance)
     resource = placement.chosen
@@ -51,6 +52,7 @@ def acquire(writer: Writer, call: ChangeCall) -> dict[str, Any]:
             generation=generation,
             held_image=image.id,
             held_resource=resource.id,
+            held_appliance=appliance.id,
         )
     )
     writer.update(volume, generation=generation)
@@ -119,7 +121,7 @@ def undo_acquire(writer: Writer, call: ChangeCall) -> dict[str, Any]:
 def _free(writer: Writer, lease: Lease) -> dict[str, Any]:
     if lease.state is LeaseState.RELEASED:
         return {}
-    writer.update(lease, state=LeaseState.RELEASED, held_image=None, held_resource=None)
+    writer.update(lease, state=LeaseState.RELEASED, held_image=None, held_resource=None, held_appliance=None)
     resource = writer.get(Resource, lease.resource_id)
     if resource.desired is Desired.ASSIGNED:
         writer.update(resource, desired=Desired.IDLE)

@@ -14,7 +14,7 @@ from openqrm.domain.plugin_state import PluginPhase, PluginState
 from openqrm.domain.user import SYSTEM
 from openqrm.operations import audit, versions
 from openqrm.operations.arguments import validated
-from openqrm.operations.authorize import authorize
+from openqrm.operations.authorize import authorize, authorize_again
 from openqrm.operations.enqueue import DryRun, Enqueuer, shown_body
 from openqrm.operations.lookup import find
 from openqrm.plugin_api.loading import load
@@ -77,6 +77,8 @@ class CoreCall(Call):
 
     drivers: Callable[[Reader], Drivers] = field(kw_only=True)
     again: Callable[[Request], OperationRecord] = field(kw_only=True)
+    permit: Callable[[OperationRecord], None] = field(kw_only=True)
+    """Refuses one who may not do that operation."""
 
     def queue(self, name: str, target: int) -> OperationRecord:
         """Queue an internal operation that follows from this one."""
@@ -280,7 +282,11 @@ class Pipeline:
             return outcome.operation
 
         fields = {name: getattr(call, name) for name in Call.__dataclass_fields__}
-        return CoreCall(**fields, drivers=self._services.drivers, again=again)
+
+        def permit(asked: OperationRecord) -> None:
+            authorize_again(self.registry, writer, call.actor, asked)
+
+        return CoreCall(**fields, drivers=self._services.drivers, again=again, permit=permit)
 
     def _remember(self, writer: Writer, request: Request, call: Call, record: Record | None) -> OperationRecord:
         result: dict[str, Any] | None = None

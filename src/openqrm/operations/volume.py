@@ -8,6 +8,8 @@ from pydantic import Field
 
 from openqrm.domain.errors import ConflictError, NotFoundError
 from openqrm.domain.model import Attr, Id, MegaBytes, Name
+from openqrm.domain.operation import UNFINISHED, OperationTarget, StepRecord
+from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
 from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.steps import Steps
 
 
+_RECORD = "record"
+"""The step that makes a volume's row, of the operations that make volumes."""
+_MAKERS = ("volume.create", "volume.import", "volume.clone")
 _COPY_SECONDS = 3600
 """An image of some gigabytes over a management network."""
 
@@ -55,7 +60,7 @@ def _record_step(values: dict[str, Any]) -> Plan:
     return Plan(
         steps=(
             Change(
-                name="record",
+                name=_RECORD,
                 title=f"Record volume {values['name']}",
                 change="record.create",
                 arguments={"entity": "volume", "values": values},
@@ -178,8 +183,14 @@ def plan_clone(context: PlanContext) -> Plan:
 
 
 def admit_remove(reader: Reader, call: Call) -> Plan:
-    """Refused while an image uses the volume; nobody can use it from here on."""
+    """Refused while an image uses the volume or an operation makes or removes it; nobody can use it from here on."""
     volume: Volume = call.target  # type: ignore[assignment]  # the declaration's target is Volume
+    owner = _owner(reader, volume)
+    if owner is not None:
+        raise ConflictError(
+            f"volume {volume.name} is {volume.phase}: operation {owner.id} ({owner.name}) is {owner.status}",
+            remedy=f"wait for it, or openqrm operation show {owner.id}: it may be resumed or abandoned",
+        )
     image = reader.one(Image, volume_id=volume.id)
     if image is not None:
         raise ConflictError(
@@ -196,6 +207,20 @@ def admit_remove(reader: Reader, call: Call) -> Plan:
             ),
         )
     )
+
+
+def _owner(reader: Reader, volume: Volume) -> OperationRecord | None:
+    """The unfinished operation that makes or removes the volume; None for one that is ready or was left behind."""
+    if volume.phase is VolumePhase.READY:
+        return None
+    removing = reader.find(OperationTarget, target=f"volume-{volume.id}", limit=1)
+    if removing:
+        return reader.get(OperationRecord, removing[0].operation_id)
+    for maker in reader.find(OperationRecord, name__in=_MAKERS, status__in=sorted(UNFINISHED)):
+        made = reader.one(StepRecord, operation_id=maker.id, name=_RECORD)
+        if made is not None and made.output.get("id") == volume.id:
+            return maker
+    return None
 
 
 def plan_remove(context: PlanContext) -> Plan:
@@ -302,7 +327,6 @@ OPERATIONS: tuple[Operation, ...] = (
         title="Remove a volume",
         summary="Destroy a volume and its data.",
         target=Volume,
-        allowed=_READY,
         destroys=True,
         admit=f"{_HERE}:admit_remove",
         phases=(Phase("remove", plan=f"{_HERE}:plan_remove", facts=f"{_HERE}:pool_facts"),),

@@ -136,13 +136,6 @@ class HealthStore:
             rows = connection.exec_driver_sql(f"SELECT resource_id, at FROM {TABLE}").all()  # noqa: S608 - a constant
         return {resource_id: _time(at) for resource_id, at in rows}
 
-    def silent_since(self, threshold: datetime) -> dict[int, datetime]:
-        """Resources whose last heartbeat was before a time, and when it was."""
-        query = text(f"SELECT resource_id, at FROM {TABLE} WHERE at < :threshold")  # noqa: S608 - a constant
-        with translated(), self._engine.begin() as connection:
-            rows = connection.execute(query, {"threshold": threshold.timestamp()}).all()
-        return {resource_id: _time(at) for resource_id, at in rows}
-
     def forget(self, resource_id: int) -> None:
         """Drop what is known of a resource that was removed."""
         with translated(), self._engine.begin() as connection:

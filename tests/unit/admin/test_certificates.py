@@ -25,6 +25,13 @@ def settings_for(path: Path, **more: object) -> Settings:
     return Settings.model_validate({"state_dir": path, "address": "127.0.0.1", **more})
 
 
+def serving(settings: Settings) -> ssl.SSLContext:
+    """A server's context with the certificate of this moment."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificates.reload(context, settings)
+    return context
+
+
 def seen_by_client(settings: Settings, server: ssl.SSLContext, name: str, trust: ssl.SSLContext) -> bytes:
     """The certificate a client accepted."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -55,7 +62,7 @@ def seen_by_client(settings: Settings, server: ssl.SSLContext, name: str, trust:
 def test_a_client_with_our_authority_connects_by_every_name(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, names=("qrm.example.org", "192.0.2.7"))
     certificates.ensure(settings)
-    server, trust = certificates.server_context(settings), certificates.client_context(settings)
+    server, trust = serving(settings), certificates.client_context(settings)
     for name in ("127.0.0.1", "localhost", "qrm.example.org", "192.0.2.7"):
         seen_by_client(settings, server, name, trust)
     with pytest.raises(ssl.SSLCertVerificationError, match="match"):
@@ -81,7 +88,7 @@ def test_renewed_before_it_ends_without_a_restart(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     places = certificates.ensure(settings)
     authority = places.ca.read_bytes()
-    context, trust = certificates.server_context(settings), certificates.client_context(settings)
+    context, trust = serving(settings), certificates.client_context(settings)
     first = seen_by_client(settings, context, "localhost", trust)
     assert not certificates.renew(settings, context, datetime.now(UTC) + timedelta(days=300))
     assert certificates.renew(settings, context, datetime.now(UTC) + timedelta(days=350))

@@ -6,7 +6,6 @@ either nothing or the whole. It runs behind the host gate, so that it is not hal
 
 from __future__ import annotations
 
-import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.errors import (
@@ -16,6 +15,7 @@ from openqrm.domain.errors import (
     NoCapacityError,
     UnsupportedError,
 )
+from openqrm.domain.network import plain_ip
 from openqrm.plugin_api.drivers import Cap, StorageContext, VolumeEntry
 from openqrm.plugin_api.steps import Command, Gate, Irreversible, Run
 from openqrm.plugins.storage.nfs.facts import ExportFacts, PoolFacts, export_fact, pool_fact, script
@@ -249,7 +249,7 @@ def _shell(text: str, arguments: tuple[str, ...]) -> Command:
 def _address(client: Client) -> str:
     """A single address and nothing else: what goes into a server's configuration names exactly one client."""
     try:
-        return str(ipaddress.ip_address(client.address))
+        return plain_ip(client.address)
     except ValueError:
         raise InvalidError(
             f"{client.name} has no address to export to", remedy=f"give resource {client.name} an address"

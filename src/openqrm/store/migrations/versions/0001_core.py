@@ -39,6 +39,17 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "ended_sessions",
+        sa.Column("id", big_integer(), autoincrement=True, nullable=False),
+        sa.Column("created_at", UtcTime(), nullable=False),
+        sa.Column("updated_at", UtcTime(), nullable=False),
+        sa.Column("session_hash", text(128), nullable=False),
+        sa.Column("expires_at", UtcTime(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("session_hash", name="uq_ended_sessions_session_hash"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
         "kernels",
         sa.Column("id", big_integer(), autoincrement=True, nullable=False),
         sa.Column("created_at", UtcTime(), nullable=False),
@@ -48,8 +59,10 @@ def upgrade() -> None:
         sa.Column("location", text(4096), nullable=False),
         sa.Column("arguments", text(1000), nullable=False),
         sa.Column("default", sa.Boolean(), nullable=False),
+        sa.Column("default_mark", big_integer(), nullable=True),
         sa.Column("ready", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("default_mark", name="uq_kernels_default_mark"),
         sa.UniqueConstraint("name", name="uq_kernels_name"),
         sqlite_autoincrement=True,
     )
@@ -152,8 +165,6 @@ def upgrade() -> None:
         sa.Column("phase_since", UtcTime(), nullable=True),
         sa.Column("power", text(32), nullable=False),
         sa.Column("health", text(32), nullable=False),
-        sa.Column("lock_owner", text(200), nullable=True),
-        sa.Column("lock_expires", UtcTime(), nullable=True),
         sa.Column("boot_id", text(64), nullable=True),
         sa.Column("cpus", big_integer(), nullable=False),
         sa.Column("memory_mb", big_integer(), nullable=False),
@@ -546,6 +557,7 @@ def upgrade() -> None:
         sa.Column("state", text(32), nullable=False),
         sa.Column("held_image", big_integer(), nullable=True),
         sa.Column("held_resource", big_integer(), nullable=True),
+        sa.Column("held_appliance", big_integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["appliance_id"], ["appliances.id"], name="fk_leases_appliance_id", ondelete="RESTRICT"
         ),
@@ -555,6 +567,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["resource_id"], ["resources.id"], name="fk_leases_resource_id", ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("held_appliance", name="uq_leases_held_appliance"),
         sa.UniqueConstraint("held_image", name="uq_leases_held_image"),
         sa.UniqueConstraint("held_resource", name="uq_leases_held_resource"),
         sa.UniqueConstraint("image_id", "generation", name="uq_leases_image_id_generation"),
@@ -706,6 +719,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_kernels_default_id")
 
     op.drop_table("kernels")
+    op.drop_table("ended_sessions")
     op.drop_table("counters")
     op.drop_table("controllers")
     # ### end Alembic commands ###
