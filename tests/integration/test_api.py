@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import threading
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -13,12 +15,14 @@ from openqrm.api.application import create_app
 from openqrm.domain.errors import UnavailableError
 from openqrm.operations.credentials import Authenticator, create_first_admin, use_passwords
 from openqrm.operations.passwords import CHEAP, Passwords
+from openqrm.operations.pipeline import Outcome, Pipeline
 from openqrm.testing.memory import MemoryDatabase
-from openqrm.testing.wiring import OPERATOR, add_users, context_of
+from openqrm.testing.wiring import OPERATOR, KnownTokens, add_users, context_of, pipeline_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from openqrm.domain.user import Actor
     from openqrm.store.database import SqlDatabase
 
 BOX = {"mac": "52:54:00:aa:00:01", "address": "10.0.0.5", "name": "box"}
@@ -177,6 +181,54 @@ async def test_login_with_the_real_credentials(database: SqlDatabase | MemoryDat
         wrong = await client.post("/v1/login", json={"name": "admin", "password": "wrong"})
         assert (wrong.status_code, wrong.json()["code"]) == (401, "unauthenticated")
         assert (await client.post("/v1/login", json={"name": "admin"})).json()["field"] == "password"
+        assert (await client.post("/v1/logout", headers=bearer)).status_code == 204
+        assert (await client.get("/v1/resources", headers=bearer)).status_code == 401
+        assert (await client.post("/v1/logout", headers=bearer)).status_code == 401
+
+
+async def test_passwords_and_dry_runs_leave_threads_for_others(database: SqlDatabase | MemoryDatabase) -> None:
+    """While many try passwords and many dry runs hang, a list answers at once; the rest of the dry runs get 503."""
+    hold, most = threading.Event(), {"basic": 0, "dry": 0}
+    present = {"basic": 0, "dry": 0}
+    guard = threading.Lock()
+
+    def busy(kind: str) -> None:
+        with guard:
+            present[kind] += 1
+            most[kind] = max(most[kind], present[kind])
+        hold.wait(20)
+        with guard:
+            present[kind] -= 1
+
+    class Slow(KnownTokens):
+        def authenticate(self, header: str | None, address: str = "") -> Actor:
+            busy("basic")
+            return super().authenticate(header, address)
+
+    class Hanging(Pipeline):
+        def call(self, *given: Any, **further: Any) -> Outcome:
+            if further["dry_run"]:
+                busy("dry")
+            return super().call(*given, **further)
+
+    add_users(database)
+    made = pipeline_of(database)
+    made.__class__ = Hanging
+    context: dict[str, Any] = {"authentication": Slow(), "pipeline": made, "dry_run_seconds": 0.2}
+    async with client_of(database, **context) as client, asyncio.TaskGroup() as tasks:
+        basic = {"Authorization": "Basic YWRtaW46eA=="}
+        guesses = [tasks.create_task(client.get("/v1/users", headers=basic)) for _ in range(40)]
+        dry = [tasks.create_task(client.post("/v1/resources?dry_run=true", json=BOX)) for _ in range(40)]
+        try:
+            async with asyncio.timeout(5):
+                for refused in itertools.islice(asyncio.as_completed(dry), 36):
+                    assert (await refused).json()["code"] == "unavailable"
+                assert (await client.get("/v1/users")).status_code == 200
+        finally:
+            hold.set()
+    assert most == {"basic": 2, "dry": 4}
+    assert sorted(each.result().status_code for each in dry) == [200] * 4 + [503] * 36
+    assert {each.result().status_code for each in guesses} == {401}
 
 
 async def test_lists_page_sort_search_and_filter(client: httpx.AsyncClient) -> None:

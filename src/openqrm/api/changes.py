@@ -49,7 +49,8 @@ def handler(endpoint: Endpoint, context: ApiContext) -> Callable[[Request], Awai
             wait=switches.wait,
             versions=switches.versions,
         )
-        return answer(await context.call(call), endpoint, context)
+        run = context.dry_run if switches.dry_run else context.call
+        return answer(await run(call), endpoint, context)
 
     return handle
 

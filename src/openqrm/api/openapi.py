@@ -273,6 +273,7 @@ def _answers(made: Document, endpoint: Endpoint) -> dict[str, Any]:
 def _general(made: Document) -> None:
     """Pages that belong to no entity."""
     _login(made)
+    _logout(made)
     _health(made)
     _schema(made)
     _stream(made)
@@ -291,6 +292,18 @@ def _login(made: Document) -> None:
             "security": [],
             "requestBody": {"required": True, "content": {"application/json": {"schema": login}}},
             "responses": {"200": _json("The token", answered)} | _refusals((401, 413, 415, 422, 503)),
+        },
+    )
+
+
+def _logout(made: Document) -> None:
+    made.add(
+        f"{PREFIX}/logout",
+        "post",
+        {
+            "operationId": "logout",
+            "summary": "End the session whose token is sent; API tokens are removed instead",
+            "responses": {"204": {"description": "The session has ended"}} | _refusals((401, 409, 422, 503)),
         },
     )
 

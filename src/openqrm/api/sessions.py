@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from openqrm.api import incoming
 from openqrm.domain.errors import InvalidError
@@ -15,7 +14,6 @@ from openqrm.domain.user import UserRole
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from openqrm.api.context import ApiContext
     from openqrm.domain.user import Actor
@@ -44,7 +42,10 @@ async def actor_of(request: Request, context: ApiContext) -> Actor:
     seen = context.authentication.cached(header)
     if seen is not None:
         return seen
-    return await context.call(partial(context.authentication.authenticate, header, address_of(request)))
+    check = partial(context.authentication.authenticate, header, address_of(request))
+    if (header or "").lstrip()[:6].lower() == "basic ":
+        return await context.verify(check)  # a password, which must not take all threads
+    return await context.call(check)
 
 
 def address_of(request: Request) -> str:
@@ -63,6 +64,13 @@ async def login(request: Request, context: ApiContext) -> Response:
         field = str(first["loc"][0])[:80] if first["loc"] else "body"
         raise InvalidError(f"{field}: {first['msg']}", field=field) from error
     check = partial(context.authentication.login, asked.name, asked.password, address_of(request))
-    actor, token = await anyio.to_thread.run_sync(check, limiter=context.logins)
+    actor, token = await context.verify(check)
     answer = LoggedIn(token=token, name=actor.name, role=actor.role)
     return JSONResponse(answer.model_dump(mode="json"), headers={"Cache-Control": "no-store"})
+
+
+async def logout(request: Request, context: ApiContext) -> Response:
+    """`POST /v1/logout`: 204, and the session is refused from now on."""
+    incoming.parameters(request, ())
+    await context.call(partial(context.authentication.logout, request.headers.get("authorization")))
+    return Response(status_code=204)

@@ -25,7 +25,7 @@ ADMIN = {
 
 OWN = {
     "login": "get a token and keep it",
-    "logout": "forget the token",
+    "logout": "end the session and forget the token",
     "events": "show events, or follow them",
     "completion": 'print the completion script: eval "$(openqrm completion bash)"',
 }

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from openqrm.cli import options, output
 from openqrm.cli.client import Client
-from openqrm.cli.failures import OK, UNREACHABLE, USAGE, CliError
+from openqrm.cli.failures import AUTH, OK, UNREACHABLE, USAGE, CliError
 from openqrm.cli.settings import Settings, config_file, load, need_token, store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+SESSION = "oqs_"
+"""How keys of sessions begin."""
 
 
 def login(argv: Sequence[str]) -> int:
@@ -47,9 +50,22 @@ def login(argv: Sequence[str]) -> int:
 
 
 def logout(argv: Sequence[str]) -> int:
-    """Forget the token."""
-    options.Parser(prog="openqrm logout", description="Forget the token.").parse_args(argv)
+    """End the session at the server and forget the token; an API token is only forgotten."""
+    text = "End the session and forget the token. An API token stays valid: openqrm token remove ends it."
+    options.Parser(prog="openqrm logout", description=text).parse_args(argv)
+    settings = load()
     config_file().unlink(missing_ok=True)
+    if settings.token.startswith(SESSION):
+        try:
+            Client(settings).request("POST", "/v1/logout")
+        except CliError as error:
+            if error.code == AUTH:
+                return OK  # it has ended already
+            raise CliError(
+                f"the token is forgotten, but the session goes on at the server, 12 hours at most: {error.text}",
+                error.code,
+                remedy=error.remedy,
+            ) from error
     return OK
 
 

@@ -13,7 +13,7 @@ from openqrm.domain.operation import Controller, Counter, Operation, OperationTa
 from openqrm.domain.plugin_state import PluginState
 from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.domain.storage import Image, Storage, Volume
-from openqrm.domain.user import Token, User
+from openqrm.domain.user import EndedSession, Token, User
 
 ENTITIES: dict[str, type[Record]] = registry_of(
     (
@@ -39,5 +39,6 @@ ENTITIES: dict[str, type[Record]] = registry_of(
         MachineToken,
         User,
         Token,
+        EndedSession,
     )
 )

@@ -57,6 +57,22 @@ class Token(Record):
     last_used_at: Annotated[datetime | None, Attr("Last used", listed=True, derived=True)] = None
 
 
+class EndedSession(Record):
+    """A session that was ended by a logout; kept until it would have ended by itself."""
+
+    entity: ClassVar[Entity] = Entity(
+        name="ended-session",
+        plural="ended-sessions",
+        title="Ended session",
+        summary="A session that was ended by a logout",
+        label="id",
+        stored_only=True,
+    )
+
+    session_hash: Annotated[str, Field(max_length=128), Attr("Hash", unique=True, secret=True)]
+    expires_at: Annotated[datetime, Attr("Expires")]
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who calls an operation: a user with a role, or the system itself."""

@@ -51,7 +51,7 @@ def update(writer: Writer, call: Call) -> User:
 
 
 def set_password(writer: Writer, call: Call) -> User:
-    """Sessions and tokens that are there already stay valid until they are removed."""
+    """All sessions of the user end; API tokens stay valid until they are removed."""
     user = _target(call)
     if call.arguments.password == user.name:
         raise InvalidError("password: it is the user's name", field="password", remedy="choose another one")

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 import secrets
 import threading
 import time
@@ -21,9 +22,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
-from openqrm.domain.errors import ConflictError, UnauthenticatedError, UnavailableError
+from openqrm.domain.errors import ConflictError, UnauthenticatedError, UnavailableError, UnsupportedError
 from openqrm.domain.event import Severity
-from openqrm.domain.user import Actor, Token, User, UserRole
+from openqrm.domain.user import Actor, EndedSession, Token, User, UserRole
 from openqrm.operations.passwords import Passwords, generated
 from openqrm.operations.throttle import Throttle
 
@@ -139,8 +140,21 @@ class Authenticator:
     def login(self, name: str, password: str, address: str = "") -> tuple[Actor, str]:
         """The actor and the key of a new session. UnauthenticatedError, also while too many failures wait."""
         user = self._check(name, password, address)
-        key = SESSION_PREFIX + str(self._sessions.dumps([user.id, _session_mark(user)]))
+        key = SESSION_PREFIX + str(self._sessions.dumps([user.id, _session_mark(user), secrets.token_urlsafe(9)]))
         return _actor(user), key
+
+    def logout(self, header: str | None) -> None:
+        """End the session of a header, at every controller. UnauthenticatedError; UnsupportedError for other keys."""
+        scheme, _, value = (header or "").strip().partition(" ")
+        if scheme.lower() != "bearer" or not value.strip().startswith(SESSION_PREFIX):
+            raise UnsupportedError(
+                "only a session can be ended by a logout", remedy="an API token: openqrm token remove"
+            )
+        actor = self._by_session(value.strip().removeprefix(SESSION_PREFIX))
+        with self._database.write() as writer:
+            ends = writer.now + timedelta(seconds=SESSION_SECONDS)
+            writer.insert(EndedSession(session_hash=token_digest(value.strip()), expires_at=ends))
+            writer.event(f"{actor.name} logged out", severity=Severity.INFO, source="core", actor=actor.name)
 
     def _resolve(self, scheme: str, value: str, address: str) -> Actor:
         if scheme == "bearer" and value.startswith(SESSION_PREFIX):
@@ -181,25 +195,26 @@ class Authenticator:
 
     def _by_session(self, signed: str) -> Actor:
         try:
-            user_id, mark = self._sessions.loads(signed, max_age=SESSION_SECONDS)
+            user_id, mark, _ = self._sessions.loads(signed, max_age=SESSION_SECONDS)
         except (BadData, ValueError, TypeError) as error:
             raise _refused("this session has ended") from error
         with self._database.read() as reader:
             user = reader.one(User, id=user_id)
-        if user is None or not hmac.compare_digest(str(mark), _session_mark(user)):
+            ended = reader.one(EndedSession, session_hash=token_digest(SESSION_PREFIX + signed))
+        if ended is not None or user is None or not hmac.compare_digest(str(mark), _session_mark(user)):
             raise _refused("this session has ended")
         return _enabled(user)
 
     def _check(self, name: str, password: str, address: str) -> User:
-        keys = (f"name:{name[:63]}", f"address:{address}") if address else (f"name:{name[:63]}",)
-        wait = self._throttle.wait(*keys)
+        known = name[:63]
+        wait = self._throttle.wait(known, address)
         if wait > 0:
-            raise _refused(f"too many wrong passwords; try again in {int(wait) + 1} s")
+            raise _refused(f"too many wrong passwords; try again in {math.ceil(wait)} s")
         user = self._user(name)
         if not _passwords.verify(user.password_hash if user else None, password) or user is None:
-            self._throttle.failed(*keys)
+            self._throttle.failed(known, address)
             raise _refused("name or password is wrong")
-        self._throttle.succeeded(*keys)
+        self._throttle.succeeded(known, address)
         _enabled(user)
         if _passwords.outdated(user.password_hash):
             with self._database.write() as writer:
@@ -226,7 +241,7 @@ class Authenticator:
 
     def _committed(self, commit: Commit) -> None:
         ours = getattr(self._noting, "active", False)
-        if not ours and any(entity in ("user", "token") for entity, _ in commit.touched):
+        if not ours and any(entity in ("user", "token", "ended-session") for entity, _ in commit.touched):
             with self._guard:
                 self._generation += 1
                 self._known = {}

@@ -129,6 +129,11 @@ class KnownTokens:
             raise UnauthenticatedError("name or password is wrong")
         return self.actors[name], name
 
+    def logout(self, header: str | None) -> None:
+        """UnauthenticatedError for what is not known; these tokens never end."""
+        if self.cached(header) is None:
+            raise UnauthenticatedError("this token is not known")
+
 
 def context_of(database: SqlDatabase | MemoryDatabase, pipeline: Pipeline | None = None, **further: Any) -> ApiContext:
     """The API's context over `database`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from openqrm.domain.errors import ConflictError, UnauthenticatedError
+from openqrm.domain.errors import ConflictError, UnauthenticatedError, UnsupportedError
 from openqrm.domain.user import Actor, Token, User, UserRole
 from openqrm.operations import credentials
 from openqrm.operations.credentials import (
@@ -168,7 +168,7 @@ def test_guessing_gets_slow_and_the_right_password_waits_too(
             authenticator.login("ann", "guess", "192.0.2.1")
     with pytest.raises(UnauthenticatedError, match="try again in"):
         authenticator.login("ann", "right", "192.0.2.1")
-    with pytest.raises(UnauthenticatedError, match="try again in"):
+    with pytest.raises(UnauthenticatedError, match="wrong"):
         authenticator.login("bob", "right", "192.0.2.1")
     clock.seconds += 1.5
     assert authenticator.login("ann", "right", "192.0.2.1")[0].name == "ann"
@@ -195,3 +195,51 @@ def test_an_old_hash_is_made_anew_at_login(database: MemoryDatabase, authenticat
         stored = reader.get(User, user.id).password_hash
     assert stored != user.password_hash
     assert "m=19456" in stored
+
+
+def test_one_attacker_cannot_lock_the_owner_out(
+    database: MemoryDatabase, authenticator: Authenticator, clock: Clock
+) -> None:
+    make_user(database)
+    authenticator.login("ann", "right", "192.0.2.7")
+    for number in range(300):  # from many addresses, as fast as the name's own pause lets tries through
+        clock.seconds += 2
+        with pytest.raises(UnauthenticatedError, match="wrong"):
+            authenticator.login("ann", "guess", f"198.51.100.{number % 250}")
+    assert authenticator.login("ann", "right", "192.0.2.7")[0].name == "ann", "known at this address"
+    assert authenticator.login("ann", "right", "")[0].name == "ann", "over the socket"
+    with pytest.raises(UnauthenticatedError, match="try again in 2 s"):
+        authenticator.login("ann", "right", "192.0.2.8")
+    clock.seconds += 2
+    assert authenticator.login("ann", "right", "192.0.2.8")[0].name == "ann", "a new address waits two seconds"
+
+
+def test_one_address_that_tries_many_names_gets_slow(
+    database: MemoryDatabase, authenticator: Authenticator, clock: Clock
+) -> None:
+    make_user(database)
+    authenticator.login("ann", "right", "192.0.2.1")
+    for number in range(10):
+        with pytest.raises(UnauthenticatedError, match="wrong"):
+            authenticator.login(f"user{number}", "guess", "192.0.2.1")
+    with pytest.raises(UnauthenticatedError, match="try again in"):
+        authenticator.login("user99", "guess", "192.0.2.1")
+    assert authenticator.login("ann", "right", "192.0.2.1")[0].name == "ann"
+
+
+def test_a_logout_ends_this_session_alone(database: MemoryDatabase, authenticator: Authenticator) -> None:
+    user = make_user(database)
+    _, one = authenticator.login("ann", "right")
+    _, other = authenticator.login("ann", "right")
+    authenticator.authenticate(f"Bearer {one}")
+    authenticator.logout(f"Bearer {one}")
+    with pytest.raises(UnauthenticatedError, match="ended"):
+        authenticator.authenticate(f"Bearer {one}")
+    with pytest.raises(UnauthenticatedError, match="ended"):
+        Authenticator(database, "key").authenticate(f"Bearer {one}")
+    with pytest.raises(UnauthenticatedError):
+        authenticator.logout(f"Bearer {one}")
+    assert authenticator.authenticate(f"Bearer {other}").name == "ann"
+    key, _ = make_token(database, user)
+    with pytest.raises(UnsupportedError, match="session"):
+        authenticator.logout(f"Bearer {key}")
