@@ -12,6 +12,7 @@ import uvloop
 
 from openqrm.domain.appliance import Appliance, ApplianceDesired, AppliancePhase
 from openqrm.domain.errors import UnavailableError
+from openqrm.domain.event import Event
 from openqrm.domain.kernel import Kernel
 from openqrm.domain.lease import Lease
 from openqrm.domain.operation import Operation
@@ -109,6 +110,22 @@ def test_an_unknown_machine_gets_a_script_and_leaves_nothing_behind(listening: L
     assert listening.curl("/boot/ticket/52-54-00-00-00-01")[0] == 404
     with listening.database.read() as reader:
         assert reader.count(Resource) == 0
+
+
+def test_asking_often_voids_no_ticket_and_is_refused(listening: Listening) -> None:
+    number = listening.machine(Phase.RETURNING).id
+    bodies = [listening.curl(f"/boot/ticket/{MAC}") for _ in range(10)]
+    assert [status for status, _ in bodies] == [200] * 8 + [409] * 2
+    own = bodies[0][1].split(b"etc/openqrm/ticket")[1].strip(b"\0").split(b"\n")[0].decode()
+    with listening.database.write() as writer:
+        (event,) = writer.find(Event)
+        resource = writer.get(Resource, number)
+        assert machine_tokens.redeem(writer, resource, own, "00000000-b") is machine_tokens.TicketVerdict.VALID
+    assert "8 boot tickets" in event.text
+    commits: list[object] = []
+    listening.database.on_commit(commits.append)
+    assert listening.curl("/boot/ticket/52-54-00-00-00-77")[0] == 404
+    assert commits == []
 
 
 def test_the_script_is_computed_when_it_is_asked_for(listening: Listening) -> None:

@@ -93,11 +93,17 @@ class _Handlers:
         return web.Response(body=body, content_type="application/octet-stream", headers={"Cache-Control": "no-store"})
 
     def _ticket(self, mac: str) -> bytes:
+        with self.context.database.read() as reader:  # who asks for nothing that is due makes us write nothing
+            self._awaited(reader, mac)
         with self.context.database.write() as writer:
-            resource = machine(writer, mac)
-            if resource is None or not decision_for(writer, resource, self.context.hooks).ticket:
-                raise NotFoundError("no boot of this machine is awaited")
-            return tickets.archive(tickets.issue(writer, resource))
+            return tickets.archive(tickets.issue(writer, self._awaited(writer, mac)))
+
+    def _awaited(self, reader: Reader, mac: str) -> Resource:
+        resource = machine(reader, mac)
+        if resource is None or not decision_for(reader, resource, self.context.hooks).ticket:
+            raise NotFoundError("no boot of this machine is awaited")
+        tickets.check(reader, resource)
+        return resource
 
     async def kernel_file(self, request: web.Request) -> web.FileResponse:
         names = request.match_info

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from openqrm.domain.machine import Stage
 from openqrm.domain.model import Mac
@@ -15,6 +24,10 @@ _MAC: TypeAdapter[str] = TypeAdapter(Mac)
 def _not_negative(value: Any) -> Any:
     """Linux reports -1 as the speed of a link that is down."""
     return max(value, 0) if isinstance(value, int) else value
+
+
+NICS = 32
+"""So many network cards of a machine are kept; a server with hundreds of virtual functions is taken in with these."""
 
 
 def _printable(value: Any) -> Any:
@@ -88,7 +101,7 @@ class Report(_Reported):
     cpus: Annotated[int, Field(ge=0, le=65536)] = 0
     cpu_model: Short = ""
     swap_mb: Amount = 0
-    nics: Annotated[tuple[NicReport, ...], Field(max_length=256)] = ()
+    nics: Annotated[tuple[NicReport, ...], Field(max_length=256), AfterValidator(lambda nics: nics[:NICS])] = ()
     disks: Annotated[tuple[DiskReport, ...], Field(max_length=1024)] = ()
     dmi: DmiReport = DmiReport()
     ssh_host_keys: Annotated[tuple[Key, ...], Field(max_length=16)] = ()

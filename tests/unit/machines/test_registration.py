@@ -359,6 +359,29 @@ def test_a_malformed_report_is_refused(world: World, wrong: dict[str, object]) -
         Report.model_validate(body | wrong)
 
 
+def test_of_a_great_many_network_cards_the_first_ones_are_kept(world: World) -> None:
+    cards = [{"name": f"eth{i}", "mac": f"52:54:00:00:01:{i:02x}"} for i in range(200)]
+    assert world.register(nics=cards).resource.nic_count == 32
+    with world.database.read() as reader:
+        assert reader.count(Nic) == 33, "the one it boots from is always among them"
+
+
+@pytest.mark.parametrize("present", ["heard", "leased", "gone"])
+def test_a_card_moves_only_from_a_machine_that_is_neither_heard_nor_leased(world: World, present: str) -> None:
+    card = {"name": "eth1", "mac": "52:54:00:00:00:99"}
+    owner = world.register(nics=[card]).resource.id
+    if present == "leased":
+        world.lease(owner)
+    if present != "heard":
+        with world.database.write() as writer:
+            writer.update(writer.get(Resource, owner), health=Health.LOST)
+    taker = world.register(mac="52:54:00:00:00:02", nics=[card]).resource.id
+    with world.database.read() as reader:
+        (nic,) = reader.find(Nic, mac="52:54:00:00:00:99")
+    assert nic.resource_id == (taker if present == "gone" else owner)
+    assert any("not believed" in text for text in world.events("warning")) is (present != "gone")
+
+
 def test_odd_hardware_is_tolerated(world: World) -> None:
     nics = [
         {"name": "ib0", "mac": "80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:0e:78:31", "speed_mbit": -1},
