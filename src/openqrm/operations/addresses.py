@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.errors import ConflictError, NoCapacityError
 from openqrm.domain.event import Severity
@@ -12,14 +13,14 @@ from openqrm.domain.network import Address, Network, Nic, Role
 from openqrm.domain.resource import Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from openqrm.plugin_api.records import Reader, Writer
 
 _TRIES = 16
 """How many collisions with other controllers' allocations are met by taking the next address."""
 _WINDOW = 64
-"""How many candidates one query asks about."""
+"""So many candidates are tried first; only when all are used, all that is given out is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def first_free(reader: Reader, network: Network, after: str | None = None) -> st
 
     None when all are used; the gateway and closed boxes' addresses are.
 
-    One query finds the last, and one more settles it unless 64 addresses in a row are used.
+    Five queries at most, however full the network is; three when one of the next 64 is free.
     """
     if network.machines is None:
         return None
@@ -131,21 +132,24 @@ def first_free(reader: Reader, network: Network, after: str | None = None) -> st
     if not first <= start <= last:
         start = first
     reserved = {int(ipaddress.IPv4Address(network.gateway))} if network.gateway else set()
-    for window in _windows(first, last, start):
-        texts = [str(ipaddress.IPv4Address(number)) for number in window if number not in reserved]
-        used = {row.address for row in reader.find(Address, network_id=network.id, address__in=texts)}
-        # Closed boxes bring their address and have no allocation.
-        used |= {box.address or "" for box in reader.find(Resource, manual=True, address__in=texts)}
-        for text in texts:
-            if text not in used:
-                return text
-    return None
+    window = range(start, min(start + _WINDOW, last + 1))
+    near = {"address__in": [str(ipaddress.IPv4Address(number)) for number in window]}
+    found = _unused(window, _used(reader, network, near) | reserved)
+    if found is not None:
+        return found
+    return _unused(chain(range(start, last + 1), range(first, start)), _used(reader, network, {}) | reserved)
 
 
-def _windows(first: int, last: int, start: int) -> Iterator[range]:
-    for low, high in ((start, last), (first, start - 1)):
-        for place in range(low, high + 1, _WINDOW):
-            yield range(place, min(place + _WINDOW, high + 1))
+def _used(reader: Reader, network: Network, conditions: dict[str, Any]) -> set[int]:
+    """Addresses of the network that are given out. Closed boxes bring theirs and have no allocation."""
+    rows = reader.columns(Address, ("address",), network_id=network.id, **conditions)
+    boxes = reader.columns(Resource, ("address",), manual=True, **conditions)
+    return {int(ipaddress.IPv4Address(text)) for (text,) in [*rows, *boxes] if text and _is_ipv4(text)}
+
+
+def _unused(candidates: Iterable[int], used: set[int]) -> str | None:
+    number = next((one for one in candidates if one not in used), None)
+    return None if number is None else str(ipaddress.IPv4Address(number))
 
 
 def _is_ipv4(text: str) -> bool:

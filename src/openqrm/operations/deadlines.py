@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from openqrm.domain.states import Deadline
+    from openqrm.operations.heartbeats import Watched
     from openqrm.plugin_api.records import Writer
 
 GRACE = timedelta(seconds=60)
@@ -21,19 +22,19 @@ GRACE = timedelta(seconds=60)
 TRANSIENT = tuple(Phase(limit.state) for limit in RESOURCE_PHASES.deadlines)
 
 
-def overdue(resources: Sequence[Resource], now: datetime) -> list[tuple[Resource, Deadline]]:
+def overdue(machines: Sequence[Watched], now: datetime) -> list[tuple[Watched, Deadline]]:
     """The machines whose phase has lasted longer than it may."""
     found = []
-    for resource in resources:
+    for resource in machines:
         limit = RESOURCE_PHASES.deadline(resource.phase)
-        if limit is None or resource.phase_since is None or resource.manual:
+        if limit is None or resource.phase_since is None:
             continue
         if now - resource.phase_since > timedelta(seconds=limit.seconds) + GRACE:
             found.append((resource, limit))
     return found
 
 
-def apply(writer: Writer, late: Sequence[tuple[Resource, Deadline]]) -> int:
+def apply(writer: Writer, late: Sequence[tuple[Watched, Deadline]]) -> int:
     """Make the next move of each; one that moved meanwhile is left alone."""
     applied = 0
     for seen, limit in late:

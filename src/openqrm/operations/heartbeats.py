@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from openqrm.domain.event import Severity
 from openqrm.domain.resource import SERVER_ID, Health, Phase, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from openqrm.operations.machine_messages import Beat
-    from openqrm.plugin_api.records import Writer
+    from openqrm.plugin_api.records import Reader, Writer
 
 LATE_BEATS = 3
 """So many heartbeats may be missing before a machine counts as late."""
@@ -65,16 +65,31 @@ def newest(one: Mapping[int, datetime], other: Mapping[int, datetime]) -> dict[i
     return {**one, **{number: max(at, one.get(number, at)) for number, at in other.items()}}
 
 
+class Watched(NamedTuple):
+    """What is looked at of every machine, every few seconds: these fields of its resource and nothing more."""
+
+    id: int
+    phase: Phase
+    phase_since: datetime | None
+    health: Health
+
+
+def watched(reader: Reader, phases: Collection[Phase]) -> list[Watched]:
+    """The machines in these phases; not what was made by hand, and not the server itself."""
+    found = reader.columns(Resource, Watched._fields, phase__in=sorted(phases), manual=False, id__ne=SERVER_ID)
+    return [Watched(*row) for row in found]
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A machine whose health changes."""
 
-    resource: Resource
+    resource: Watched
     health: Health
 
 
 def verdicts(
-    resources: Sequence[Resource],
+    machines: Sequence[Watched],
     last_seen: Mapping[int, datetime],
     listening_since: datetime,
     now: datetime,
@@ -82,9 +97,7 @@ def verdicts(
 ) -> list[Verdict]:
     """The changes of health that are due. One that is not known yet keeps what it was."""
     found = []
-    for resource in resources:
-        if resource.manual or resource.id == SERVER_ID:
-            continue
+    for resource in machines:
         if resource.phase not in WATCHED:
             continue
         # A machine that just registered or changed its phase was heard then, before its first heartbeat.

@@ -34,6 +34,9 @@ class Reader(Protocol):
     def find(self, record: type[R], *, order: str = "id", limit: int | None = None, **conditions: Any) -> Sequence[R]:
         """The records that meet all conditions; `order` is a field, with `-` in front for descending."""
 
+    def columns(self, record: type[R], names: Sequence[str], **conditions: Any) -> Sequence[tuple[Any, ...]]:
+        """As `find`, by id, but only these fields of each record: for looking at very many of them."""
+
     def count(self, record: type[R], **conditions: Any) -> int:
         """How many there are."""
 

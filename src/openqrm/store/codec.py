@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
@@ -130,6 +130,19 @@ def decode(record: type[R], values: dict[str, Any]) -> R:
         if values[name] is not None:
             values[name] = decoder(values[name])
     return cast("R", record.model_construct(**values))
+
+
+def decode_columns(record: type[Record], names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """Some fields of stored records, each as `decode` gives it."""
+    decoders = dict(_decoders(record))
+    wanted = [decoders.get(name) for name in names]
+    return [
+        tuple(
+            value if decoder is None or value is None else decoder(value)
+            for decoder, value in zip(wanted, row, strict=True)
+        )
+        for row in rows
+    ]
 
 
 def _clean(value: Any) -> Any:

@@ -90,6 +90,10 @@ class MemoryReader:
         found.sort(key=lambda one: sort_key(one, name), reverse=descending)
         return [_own(one) for one in (found if limit is None else found[:limit])]
 
+    def columns(self, record: type[R], names: Sequence[str], **conditions: Any) -> Sequence[tuple[Any, ...]]:
+        """As `find`, by id, but only these fields of each record."""
+        return [tuple(getattr(one, name) for name in names) for one in self.find(record, **conditions)]
+
     def count(self, record: type[R], **conditions: Any) -> int:
         """How many there are."""
         return len(self.matching(record, codec.conditions(record, conditions)))

@@ -45,6 +45,17 @@ class StoringSuite:
         with database.read() as reader:
             assert reader.get(Resource, stored.id) == stored
 
+    def test_columns_are_fields_of_the_records_that_meet_the_conditions(self, database: Any) -> None:
+        since = datetime(2026, 3, 29, 1, 30, 15, 123456, tzinfo=UTC)
+        with database.write() as writer:
+            for name in ("b", "a", "c"):
+                writer.insert(Resource(name=name, phase=Phase.IDLE, phase_since=since, ssh_host_keys=("k",)))
+            writer.insert(Resource(name="d"))
+        with database.read() as reader:
+            found = reader.columns(Resource, ("name", "phase", "phase_since", "ssh_host_keys", "mac"), phase=Phase.IDLE)
+            assert reader.columns(Resource, ("name",), phase__in=[Phase.OFF]) == []
+        assert found == [(name, Phase.IDLE, since, ("k",), None) for name in ("b", "a", "c")]
+
     def test_every_kind_of_field_survives(self, database: Any) -> None:
         since = datetime(2026, 3, 29, 1, 30, 15, 123456, tzinfo=UTC)
         inventory: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,8 @@ from openqrm.operations import addresses
 
 if TYPE_CHECKING:
     from tests.unit.machines.conftest import World
+
+    from openqrm.plugin_api.records import Reader
 
 
 def mac(number: int) -> str:
@@ -55,6 +57,35 @@ def test_gateway_and_closed_boxes_are_passed_over(world: World) -> None:
         writer.update(network, gateway="10.99.0.20")
         writer.insert(Resource(name="box", mac=mac(99), address="10.99.0.21", manual=True))
     assert world.register().resource.address == "10.99.0.22"
+
+
+def test_a_full_network_is_found_out_by_a_constant_number_of_queries(world: World) -> None:
+    counts = []
+    for last in ("10.99.1.255", "10.99.7.255"):
+        with world.database.write() as writer:
+            (network,) = writer.find(Network)
+            network = writer.update(network, cidr="10.99.0.0/16", machines=AddressRange(first="10.99.0.2", last=last))
+            known = {row.address for row in writer.find(Address)}
+            for number in range(2, 256 * (int(last.split(".")[2]) + 1)):
+                address = f"10.99.{number >> 8}.{number & 255}"
+                if address not in known:
+                    writer.insert(Address(network_id=network.id, address=address, purpose="machine"))
+            spy = Counting(writer)
+            assert addresses.first_free(spy, network) is None
+            counts.append(spy.queries)
+    assert counts == [5, 5]
+
+
+class Counting:
+    """A reader that counts its queries."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.queries = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.queries += 1
+        return getattr(self.reader, name)
 
 
 def test_a_long_run_of_used_addresses_is_passed_in_windows(world: World) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from openqrm.api.node.batches import Batches
 from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.machine import MachineToken
-from openqrm.domain.resource import MachineOrder, Resource
+from openqrm.domain.resource import MachineOrder
 from openqrm.operations import deadlines, heartbeats, machine_orders, machines
 from openqrm.operations.machine_messages import Log
 
@@ -229,14 +229,14 @@ class Hub:
 
     def _judge(
         self, now: datetime, spoken: dict[int, datetime]
-    ) -> tuple[Sequence[heartbeats.Verdict], Sequence[tuple[Resource, Deadline]]]:
+    ) -> tuple[Sequence[heartbeats.Verdict], Sequence[tuple[heartbeats.Watched, Deadline]]]:
         seen = heartbeats.newest(self._context.health.last_seen(), spoken)
         phases = {*heartbeats.WATCHED, *deadlines.TRANSIENT}
         with self._context.database.read() as reader:
-            watched = reader.find(Resource, phase__in=sorted(phases), manual=False)
+            watched = heartbeats.watched(reader, phases)
         return heartbeats.verdicts(watched, seen, self._since, now, self._limits), deadlines.overdue(watched, now)
 
-    def _apply(self, health: Sequence[heartbeats.Verdict], late: Sequence[tuple[Resource, Deadline]]) -> None:
+    def _apply(self, health: Sequence[heartbeats.Verdict], late: Sequence[tuple[heartbeats.Watched, Deadline]]) -> None:
         with self._context.database.write() as writer:
             heartbeats.apply(writer, health)
             deadlines.apply(writer, late)
