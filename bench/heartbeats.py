@@ -156,12 +156,14 @@ async def connect(site: Site, tokens: list[str]) -> list[Machine]:
 
 async def beat(machines: list[Machine], rate: int, seconds: float) -> int:
     """Every machine at the same pace, one after the other; how many beats were sent."""
-    began, sent = time.perf_counter(), 0
-    while (passed := time.perf_counter() - began) < seconds:
-        for number in range(sent, int(passed * rate)):
-            machines[number % len(machines)].beat()
-        sent = max(sent, int(passed * rate))
+    began, sent, passed = time.perf_counter(), 0, 0.0
+    while passed < seconds:
         await asyncio.sleep(_TICK)
+        passed = min(time.perf_counter() - began, seconds)
+        due = int(passed * rate)
+        for number in range(sent, due):
+            machines[number % len(machines)].beat()
+        sent = due
     return sent
 
 
