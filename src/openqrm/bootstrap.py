@@ -41,9 +41,11 @@ from openqrm.operations.credentials import Authenticator
 from openqrm.operations.machines import script_asked
 from openqrm.operations.pipeline import Pipeline, Request, Services
 from openqrm.operations.registry import Registry
+from openqrm.operations.retention import Limits, Retention
 from openqrm.plugin_api.drivers import Export, StorageType
 from openqrm.remote.endpoint import Endpoint
 from openqrm.remote.hosts import RemoteHosts
+from openqrm.remote.keys import installation_key
 from openqrm.store.health import HealthStore
 from openqrm.store.journal import SqlJournal
 from openqrm.store.lists import Filter, Page, list_records
@@ -93,6 +95,17 @@ class Endpoints:
                 writer.update(resource, ssh_host_keys=(key,))
 
 
+def remote_hosts(database: SqlDatabase, state_dir: Path) -> RemoteHosts:
+    """Resources as the database knows them, reached with the installation's key."""
+    endpoints = Endpoints(database)
+    return RemoteHosts(
+        lookup=endpoints.lookup,
+        learned=endpoints.learned,
+        key_file=installation_key(state_dir).private_file,
+        local_gate=state_dir / "gate",
+    )
+
+
 @dataclass(frozen=True)
 class StoredSecrets:
     """Implements the engine's `Secrets` port."""
@@ -122,7 +135,7 @@ class Controller:
         self.settings = installation.settings
         self.database = installation.database
         self.catalogue = installation.catalogue
-        self.hosts = hosts or self._remote_hosts()
+        self.hosts = hosts or remote_hosts(self.database, self.settings.state_dir)
         self.contexts = Contexts(self.catalogue, self.database.read, self.settings.installation())
         self.hooks = hooks_over(self.contexts)
         self.drivers = drivers_over(self.contexts)
@@ -137,18 +150,10 @@ class Controller:
         self.runner = self._runner()
         self.supervisor = Supervisor(self.contexts, self.database)
         self.monitor = Monitor(self.contexts, self.database)
+        self.retention = Retention(self.database, self._limits())
         self.node = create_node_app(self._node_context())
         self.boot = BootServer(self._boot_context(), self.settings.address, self.settings.boot_port)
         self.app = _Split(ServerTiming(create_app(self._api_context()), counting), self.node)
-
-    def _remote_hosts(self) -> RemoteHosts:
-        endpoints = Endpoints(self.database)
-        return RemoteHosts(
-            lookup=endpoints.lookup,
-            learned=endpoints.learned,
-            key_file=self.installation.key.private_file,
-            local_gate=self.settings.state_dir / "gate",
-        )
 
     def _shared_settings(self) -> Mapping[str, Any]:
         """What operations and changes know of the installation; `deployments` by storage type."""
@@ -190,6 +195,10 @@ class Controller:
         )
         alone = self.database.dialect == "sqlite"
         return Runner(ports, self.journal, workers=self.settings.workers, alone=alone)
+
+    def _limits(self) -> Limits:
+        given = self.settings
+        return Limits(given.keep_events_days, given.keep_events, given.keep_operations_days, given.keep_operations)
 
     def _api_context(self) -> ApiContext:
         authenticator = Authenticator(self.database, self.installation.session_key)
@@ -262,7 +271,12 @@ class Controller:
         servers = self._servers()
         for server in servers:
             await _serving(server, stack)
-        for work in (self.supervisor.run(), self.monitor.run(), self._renew_certificate(servers)):
+        for work in (
+            self.supervisor.run(),
+            self.monitor.run(),
+            self.retention.run(),
+            self._renew_certificate(servers),
+        ):
             task = asyncio.create_task(work)
             stack.push_async_callback(_cancelled, task)
         await asyncio.to_thread(self._first_kernel)

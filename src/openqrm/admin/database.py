@@ -1,4 +1,4 @@
-"""`openqrm database`: bring the tables up to date, write a revision, rotate the key of the secrets."""
+"""`openqrm database`: bring the tables up to date, write a revision, rotate the key of the secrets, after a restore."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("upgrade", help="bring the tables up to date; the controller does so at every start")
     verbs.add_parser("status", help="print the revision of the database and of the program")
     verbs.add_parser("rotate-key", help="seal all secrets with a new key; stop the controller first")
+    verbs.add_parser(
+        "raise-generations",
+        help="after a restore, before the controller starts: raise all above what the storage hosts recorded",
+    )
     revision = verbs.add_parser("revision", help="for developers: write a revision from changed declarations")
     revision.add_argument("-m", "--message", required=True, help="what the change is for")
     return parser
@@ -54,6 +58,16 @@ def _revision(message: str) -> int:
     return 0
 
 
+def _raise_generations(database: SqlDatabase, settings: Settings) -> None:
+    from openqrm.admin.generations import raise_generations  # noqa: PLC0415  # wires a whole controller: only here
+
+    migrations.upgrade(database)
+    raised = raise_generations(database, settings)
+    print(f"volumes raised: {', '.join(raised.volumes) or 'none'}; epochs go on above {raised.epoch}")
+    for name in raised.overtaken:
+        print(f"{name} was started after the backup: openqrm appliance release {name}, when its machine is off")
+
+
 def _run(verb: str, settings: Settings) -> int:
     database = open_database(settings)
     try:
@@ -61,6 +75,8 @@ def _run(verb: str, settings: Settings) -> int:
             print(f"database {migrations.current(database)}, program {migrations.head()}")
         elif verb == "rotate-key":
             print(f"{rotate_key(database, key_file(settings.state_dir))} secrets sealed with a new key")
+        elif verb == "raise-generations":
+            _raise_generations(database, settings)
         else:
             before, after = migrations.upgrade(database)
             print(f"up to date at {after}" if before == after else f"upgraded from {before} to {after}")

@@ -11,6 +11,7 @@ from openqrm.domain.model import Attr, Id, MegaBytes, Name
 from openqrm.domain.operation import UNFINISHED, OperationTarget, StepRecord
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
+from openqrm.operations.restoring import first_generation
 from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
 from openqrm.plugin_api.steps import Change, Command, Irreversible, Plan, Run, Send
@@ -75,12 +76,12 @@ def admit_create(reader: Reader, call: Call) -> Plan:
     """The name on the storage is taken in the moment of the call."""
     given: CreateArguments = call.arguments
     reader.get(Storage, given.storage_id)
-    return _record_step(given.model_dump(mode="json", exclude={"archive"}))
+    values = given.model_dump(mode="json", exclude={"archive"})
+    return _record_step(values | {"generation": first_generation(reader)})
 
 
 def admit_clone(reader: Reader, call: Call) -> Plan:
     """The clone's name is taken in the moment of the call."""
-    del reader
     source: Volume = call.target  # type: ignore[assignment]  # the declaration's target is Volume
     return _record_step(
         {
@@ -88,6 +89,7 @@ def admit_clone(reader: Reader, call: Call) -> Plan:
             "storage_id": source.storage_id,
             "size_mb": source.size_mb,
             "parent_id": source.id,
+            "generation": first_generation(reader),
         }
     )
 
@@ -251,19 +253,20 @@ def plan_scan(context: PlanContext) -> Plan:
     gone = [v for name, v in sorted(known.items()) if name not in present and v.phase is VolumePhase.READY]
     return Plan(
         steps=(
-            *(_found(position, storage, entry) for position, entry in enumerate(new)),
+            *(_found(position, storage, entry, first_generation(context.read)) for position, entry in enumerate(new)),
             *(_missing(position, storage, volume) for position, volume in enumerate(gone)),
         )
     )
 
 
-def _found(position: int, storage: Storage, entry: VolumeEntry) -> Change:
+def _found(position: int, storage: Storage, entry: VolumeEntry, generation: int) -> Change:
     values = {
         "name": entry.name,
         "storage_id": storage.id,
         "size_mb": entry.size_mb,
         "root_device": entry.root_device,
         "phase": VolumePhase.READY,
+        "generation": generation,
     }
     return Change(
         name=f"found-{position}",
