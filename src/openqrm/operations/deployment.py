@@ -60,7 +60,7 @@ def assignments(writer: Writer, session: Session, around: Surroundings) -> dict[
     hook = around.file(writer, name)
     if hook is None:
         raise ConflictError(
-            f"no started plug-in brings {name}", remedy=f"enable the plug-in of deployment type {deployment}"
+            f"no enabled plug-in brings {name}", remedy=f"enable the plug-in of deployment type {deployment}"
         )
     changes = around.hooks(writer).assign(held.resource, held.appliance)
     idle = next(iter(writer.find(Kernel, default=True, limit=1)), None)

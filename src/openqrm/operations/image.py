@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from openqrm.domain.appliance import Appliance
-from openqrm.domain.errors import ConflictError
+from openqrm.domain.errors import ConflictError, InvalidError
 from openqrm.domain.model import Attr, Id, Name, Text
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
 from openqrm.plugin_api.operation import Arguments, Operation
@@ -45,7 +45,9 @@ def create(writer: Writer, call: Call) -> Image:
     deployment = call.settings["deployments"].get(storage.type)
     if deployment is None:
         raise ConflictError(
-            f"storage type {storage.type} is not enabled", field="volume_id", remedy="openqrm plugin init PLUGIN"
+            f"no installed plug-in brings storage type {storage.type}",
+            field="volume_id",
+            remedy="install the plug-in that made this storage",
         )
     return writer.insert(Image(**given.model_dump(), deployment=deployment, fresh=volume.parent_id is not None))
 
@@ -54,7 +56,10 @@ def update(writer: Writer, call: Call) -> Image:
     """Change what describes the image."""
     image: Image = call.target  # type: ignore[assignment]  # the declaration's target is Image
     given: UpdateArguments = call.arguments
-    return writer.update(image, **{name: value for name in given.model_fields_set if (value := getattr(given, name))})
+    changes = {name: getattr(given, name) for name in given.model_fields_set}
+    if changes.get("name", "") is None:
+        raise InvalidError("an image has a name", field="name", remedy="leave it out to keep it")
+    return writer.update(image, **{name: value if value is not None else "" for name, value in changes.items()})
 
 
 def remove(writer: Writer, call: Call) -> None:

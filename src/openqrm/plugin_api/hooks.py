@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -40,9 +40,14 @@ class HookContext:
     installation: Mapping[str, Any] = field(default_factory=dict)
 
 
-ApplianceHook = Callable[[HookContext, str, "Appliance", "Resource | None"], "Steps"]
-ResourceHook = Callable[[HookContext, str, "Resource"], "Steps"]
-KernelHook = Callable[[HookContext, str, "Kernel"], "Steps"]
+ApplianceMoment = Literal["add", "remove", "start", "started", "stop", "stopped"]
+"""Start and stop come before the machine is touched, started and stopped after. There is no resource at add, remove and
+stopped."""
+PresenceMoment = Literal["add", "remove"]
+
+ApplianceHook = Callable[[HookContext, ApplianceMoment, "Appliance", "Resource | None"], "Steps"]
+ResourceHook = Callable[[HookContext, PresenceMoment, "Resource"], "Steps"]
+KernelHook = Callable[[HookContext, PresenceMoment, "Kernel"], "Steps"]
 AssignHook = Callable[[HookContext, "Resource", "Appliance"], BootChange]
 MonitorHook = Callable[[HookContext, "datetime"], Awaitable[None]]
 

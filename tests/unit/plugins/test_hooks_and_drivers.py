@@ -104,13 +104,13 @@ def two_steps(context: Any, moment: str, resource: Resource) -> tuple[Any, ...]:
     )
     second = Call(
         name="second",
-        function="x.y:z",
+        function="json:dumps",
         arguments={
             "moment": moment,
             "ours": Output(step="first", field="stdout").model_dump(),
             "theirs": Output(step="elsewhere", field="stdout").model_dump(),
         },
-        undo="x.y:z",
+        undo="json:loads",
     )
     return first, second
 
@@ -128,11 +128,11 @@ def test_steps_come_from_started_plugins_in_dependency_order_with_their_own_name
         (make("z", hooks=hooks), PluginPhase.STARTED),
     )
     steps = bench.resource_steps()
-    assert [step.name for step in steps] == ["z-first", "z-second", "a-first", "a-second"]
+    assert [step.name for step in steps] == ["z-add-first", "z-add-second", "a-add-first", "a-add-second"]
     assert [step.do.argv[1] for step in steps[::2]] == ["of-z", "of-a"]
     assert steps[1].arguments["moment"] == "add"
-    assert steps[1].arguments["ours"]["step"] == "z-first"
-    assert steps[3].arguments["ours"]["step"] == "a-first"
+    assert steps[1].arguments["ours"]["step"] == "z-add-first"
+    assert steps[3].arguments["ours"]["step"] == "a-add-first"
     assert steps[3].arguments["theirs"]["step"] == "elsewhere"
 
 
@@ -143,6 +143,7 @@ def test_steps_come_from_started_plugins_in_dependency_order_with_their_own_name
         (lambda *_: None, "its steps are wrong"),
         (lambda *_: ("no step",), "its steps are wrong"),
         (lambda *_: 5, "its steps are wrong"),
+        (lambda *_: (Call(name="tell", function="json:nothing", undo=Irreversible(reason="told")),), "'nothing'"),
     ],
 )
 def test_a_hook_that_fails_is_named_and_says_how_to_go_on(

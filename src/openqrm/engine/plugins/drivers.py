@@ -52,7 +52,7 @@ class PluginDrivers:
             raise ConflictError(
                 f"storage {storage.name}: resource {resource.name} has no address",
                 field="resource_id",
-                remedy=f"openqrm resource set {resource.name} --address ADDRESS",
+                remedy=f"openqrm resource update {resource.name} --address ADDRESS",
             )
         return StorageContext(storage, resource.id, address, own, handed)
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from openqrm.domain.errors import OpenqrmError
 from openqrm.plugin_api.hooks import BootChange
 from openqrm.plugin_api.loading import load
-from openqrm.plugin_api.steps import Step, Steps
+from openqrm.plugin_api.steps import Call, Step, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,8 +67,12 @@ class PluginHooks:
         for plugin in self._with(hook):
             steps = self._called(plugin, hook, moment, *subject)
             try:
-                found += prefixed(plugin.name, tuple(steps))
-            except (TypeError, ValidationError, AttributeError) as error:
+                # One plan may hold the steps of several moments, such as start and started.
+                renamed = prefixed(f"{plugin.name}-{moment}", tuple(steps))
+                for reference in (each for step in renamed for each in references(step)):
+                    load(reference)
+                found += renamed
+            except (TypeError, ValidationError, AttributeError, ImportError) as error:
                 raise _fault(plugin, f"{hook} {moment}", f"its steps are wrong: {error}") from error
         return tuple(found)
 
@@ -88,6 +92,13 @@ class PluginHooks:
 def hooks_over(contexts: Contexts) -> Callable[[Reader], Hooks]:
     """A factory of `Hooks` for each read."""
     return lambda reader: PluginHooks(contexts, reader)
+
+
+def references(step: Step) -> tuple[str, ...]:
+    """The functions a step names, so that a wrong one is found while it is planned."""
+    if not isinstance(step, Call):
+        return ()
+    return tuple(each for each in (step.function, step.verify, step.undo) if isinstance(each, str))
 
 
 def prefixed(prefix: str, steps: tuple[Step, ...]) -> tuple[Step, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from openqrm.engine.ports import Database
     from openqrm.plugin_api.plugin import Plugin
 
+log = logging.getLogger(__name__)
 EVERY_SECONDS = 10.0
 TIMEOUT_SECONDS = 30.0
 
@@ -52,7 +54,10 @@ class Monitor:
         try:
             while True:
                 began = time.monotonic()
-                await self.tick()
+                try:
+                    await self.tick()
+                except Exception:
+                    log.exception("the monitor met a bug and goes on")
                 await asyncio.sleep(max(0.0, self.every - (time.monotonic() - began)))
         finally:
             for task in self._running.values():

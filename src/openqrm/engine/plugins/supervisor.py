@@ -99,7 +99,10 @@ class Supervisor:
         self._write_status()
         try:
             while True:
-                await self._follow()
+                try:
+                    await self._follow()
+                except Exception:
+                    log.exception("the supervisor of services met a bug and goes on")
                 self._changed.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), self.poll_seconds)
