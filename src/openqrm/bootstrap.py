@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from openqrm.admin import certificates
+from openqrm.admin.setup import drop_old_password
 from openqrm.api.application import create_app
 from openqrm.api.context import ApiContext
 from openqrm.api.node.app import create_node_app
@@ -261,6 +262,13 @@ class Controller:
         self.database.on_commit(lambda commit: self.runner.ports.notifier.notify(commit.touched))
         self.database.on_commit(
             lambda commit: wake_supervisor() if any(kind == "plugin" for kind, _ in commit.touched) else None
+        )
+        self.database.on_commit(
+            lambda commit: (
+                drop_old_password(self.database, self.settings.state_dir)
+                if any(kind == "user" for kind, _ in commit.touched)
+                else None
+            )
         )
         await self.node.state.hub.start()
         stack.push_async_callback(self.node.state.hub.stop)

@@ -33,6 +33,14 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=1000)] = 64
     """How many operations run at once."""
     heartbeat_seconds: Annotated[int, Field(ge=1, le=60)] = 10
+    keep_events_days: Annotated[int, Field(ge=1, le=36_500)] = 90
+    """How long events are kept, audit included: who asked for what."""
+    keep_events: Annotated[int, Field(ge=1_000)] = 1_000_000
+    """How many events are kept at most; the oldest go first."""
+    keep_operations_days: Annotated[int, Field(ge=1, le=36_500)] = 30
+    """How long finished operations with their steps, done orders, released leases and boot tickets are kept."""
+    keep_operations: Annotated[int, Field(ge=1_000)] = 100_000
+    """How many finished operations are kept at most; the oldest go first."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
