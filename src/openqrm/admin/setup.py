@@ -15,7 +15,7 @@ from openqrm.domain.resource import SERVER_ID, Phase, Power, Resource
 from openqrm.domain.user import User
 from openqrm.engine.plugins import catalogue as plugins
 from openqrm.operations.core_plugins import installed
-from openqrm.operations.credentials import SESSION_KEY, create_first_admin
+from openqrm.operations.credentials import FIRST_ADMIN, SESSION_KEY, create_first_admin, verify_password
 from openqrm.remote.keys import InstallationKey, installation_key
 from openqrm.settings import Settings, load
 from openqrm.store import migrations
@@ -24,6 +24,7 @@ from openqrm.store.secrets import Keyring, key_file
 
 if TYPE_CHECKING:
     from openqrm.engine.plugins.catalogue import Catalogue
+    from openqrm.engine.ports import Database
     from openqrm.plugin_api.records import Writer
 
 PASSWORD_FILE = "initial-password"  # noqa: S105 - a file's name
@@ -58,9 +59,21 @@ def prepare(settings: Settings) -> Installation:
         plugins.register(writer, found)
         if not writer.count(User):
             _keep(state / PASSWORD_FILE, create_first_admin(writer))
+    drop_old_password(database, state)
     with database.read() as reader:
         session_key = reader.get_secret(SESSION_KEY)
     return Installation(settings, database, key, session_key, found)
+
+
+def drop_old_password(database: Database, state: Path) -> None:
+    """Remove the initial password's file once the first administrator has another password, or is gone."""
+    file = state / PASSWORD_FILE
+    if not file.exists():
+        return
+    with database.read() as reader:
+        admin = reader.one(User, name=FIRST_ADMIN)
+    if not verify_password(admin.password_hash if admin else None, file.read_text(encoding="utf-8").strip()):
+        file.unlink(missing_ok=True)
 
 
 def _server(writer: Writer, settings: Settings) -> None:

@@ -68,6 +68,9 @@ def use_passwords(passwords: Passwords) -> None:
     _passwords = passwords
 
 
+FIRST_ADMIN = "admin"
+
+
 def hash_password(password: str) -> str:
     """The argon2id hash of a password."""
     return _passwords.hash(password)
@@ -84,7 +87,12 @@ def token_digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
-def create_first_admin(writer: Writer, name: str = "admin") -> str:
+def verify_password(stored: str | None, password: str) -> bool:
+    """Whether a password is the one that was stored."""
+    return _passwords.verify(stored, password)
+
+
+def create_first_admin(writer: Writer, name: str = FIRST_ADMIN) -> str:
     """Make the first administrator and the key that signs sessions; returns the password, which is shown once.
 
     ConflictError when there are users already.
