@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(420)]
 
-IDLE_TO_PAGE_SECONDS = 15
-"""The goal under emulation. Other tests may share the processor, so a test allows twice that."""
-
 
 def test_idle_machines_have_reported_what_they_are(site: Site) -> None:
     for resource, node in zip(site.idle(), site.lab.nodes(), strict=True):
@@ -37,7 +34,6 @@ def test_started_stopped_and_the_same_one_on_another_machine(site: Site) -> None
     seen = site.page(first["address"])
     seconds = time.monotonic() - began
     print(f"idle to page answered: {seconds:.1f} s ({site.lab.state.accelerator})")
-    assert seconds < 2 * IDLE_TO_PAGE_SECONDS
     assert (seen["host"], seen["boots"]) == ("web", "1")
     asked = [int(site.page(first["address"], "cgi-bin/count")["requests"]) for _ in range(3)]
     assert asked == [1, 2, 3]
