@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import threading
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import pytest
 
+from openqrm.api import feed
 from openqrm.api.application import create_app
 from openqrm.domain.errors import UnavailableError
-from openqrm.operations.credentials import Authenticator, create_first_admin, use_passwords
+from openqrm.domain.event import Severity
+from openqrm.domain.user import User
+from openqrm.operations.credentials import Authenticator, create_first_admin, hash_password, use_passwords
 from openqrm.operations.passwords import CHEAP, Passwords
 from openqrm.operations.pipeline import Outcome, Pipeline
 from openqrm.testing.memory import MemoryDatabase
@@ -21,6 +25,8 @@ from openqrm.testing.wiring import OPERATOR, KnownTokens, add_users, context_of,
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from fastapi import FastAPI
 
     from openqrm.domain.user import Actor
     from openqrm.store.database import SqlDatabase
@@ -309,9 +315,15 @@ async def test_a_bug_says_nothing_of_the_inside() -> None:
 class Stream:
     """Reads an endless answer straight from the application: httpx waits for the end of one."""
 
-    def __init__(self, database: SqlDatabase | MemoryDatabase, path: str, headers: dict[str, str]) -> None:
-        self.app = create_app(context_of(database, keep_alive_seconds=0.1))
-        pairs = {"authorization": f"Bearer {OPERATOR.name}", **headers}
+    def __init__(
+        self,
+        database: SqlDatabase | MemoryDatabase,
+        path: str,
+        headers: dict[str, str],
+        app: FastAPI | None = None,
+    ) -> None:
+        self.app = app or create_app(context_of(database, keep_alive_seconds=0.1))
+        pairs = {"authorization": f"Bearer {OPERATOR.name}"} | headers
         self.scope = {
             "type": "http",
             "method": "GET",
@@ -371,6 +383,68 @@ async def test_events_are_streamed_as_they_are_committed_and_resumed(client: htt
         assert "network.create first" not in text
     refused = await client.get("/v1/events/stream", headers={"Last-Event-ID": "x"})
     assert refused.status_code == 422
+
+
+async def test_a_stream_ends_with_the_right_to_read_it(database: SqlDatabase | MemoryDatabase) -> None:
+    use_passwords(Passwords(CHEAP))
+    add_users(database)
+    with database.write() as writer:
+        password = "long enough"
+        writer.insert(User(name="eve", password_hash=hash_password(password)))
+    authentication = Authenticator(database, "key")
+    app = create_app(context_of(database, keep_alive_seconds=0.1, authentication=authentication))
+    _, one = authentication.login("eve", password)
+    _, other = authentication.login("eve", password)
+    streams = [Stream(database, "/v1/events/stream", {"authorization": f"Bearer {key}"}, app) for key in (one, other)]
+    async with streams[0], streams[1]:
+        for each in streams:
+            await each.until(": still here")
+        await asyncio.to_thread(authentication.logout, f"Bearer {one}")
+        await asyncio.wait_for(streams[0].task, 5)
+        assert not streams[1].task.done()
+        with database.write() as writer:
+            user = writer.one(User, name="eve")
+            assert user is not None
+            writer.update(user, enabled=False)
+        await asyncio.wait_for(streams[1].task, 5)
+
+
+async def test_many_streams_share_one_read_and_are_bounded(database: SqlDatabase | MemoryDatabase) -> None:
+    add_users(database)
+    context = context_of(database)
+    asked: list[object] = []
+
+    class Counting(type(context)):  # type: ignore[misc]  # the context of this test
+        async def call(self, function: Any) -> Any:
+            asked.append(function)
+            return await super().call(function)
+
+    app = create_app(Counting(**vars(context)))
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [Stream(database, "/v1/events/stream", {}, app) for _ in range(feed.STREAMS_OF_ONE)]
+        for each in streams:
+            await stack.enter_async_context(each)
+            await each.until("retry: 2000")
+        async with Stream(database, "/v1/events/stream", {}, app) as refused:
+            assert '"code": "too-many"' in await refused.until("}")
+        await asyncio.sleep(0.2)
+        asked.clear()
+        for number in range(3 * feed.PAGE):
+            with database.write() as writer:
+                writer.event(f"event {number}", severity=Severity.INFO, source="test")
+        for each in streams:
+            text = await each.until(f'event {3 * feed.PAGE - 1}"')
+            assert text.count("id: ") == 3 * feed.PAGE
+        assert len(asked) < 3 * feed.PAGE
+        await asyncio.sleep(0.1)
+        asked.clear()
+        with database.write() as writer:
+            writer.event("one more", severity=Severity.INFO, source="test")
+        for each in streams:
+            await each.until("one more")
+        assert len(asked) <= 3, "one read for all"
+    async with Stream(database, "/v1/events/stream", {}, app) as again:
+        await again.until("retry: 2000")
 
 
 async def test_a_hundred_calls_at_once_lose_nothing(client: httpx.AsyncClient) -> None:

@@ -49,6 +49,7 @@ _REFUSALS = {
     412: "The record is not the one named in If-Match",
     413: "The body is too large",
     415: "The body is not JSON",
+    429: "The caller has too many event streams open",
     422: "An argument does not fit; `field` names it",
     502: "A command on a host failed; `output` has what it said",
     503: "The database is away; try again after Retry-After seconds",
@@ -358,7 +359,7 @@ def _stream(made: Document) -> None:
             "responses": {
                 "200": {"description": "The stream", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
             }
-            | _refusals((401, 422, 503)),
+            | _refusals((401, 422, 429, 503)),
         },
     )
 

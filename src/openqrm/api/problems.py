@@ -38,6 +38,13 @@ class TooLargeError(OpenqrmError):
     status = 413
 
 
+class TooManyError(OpenqrmError):
+    """The caller has too many of these open already."""
+
+    code = "too-many"
+    status = 429
+
+
 class MediaTypeError(OpenqrmError):
     """The body has a content type that is not taken here."""
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from openqrm.api.node import wire
 from openqrm.api.node.hub import Hub
+from openqrm.api.node.strangers import Strangers
 from openqrm.api.node.stream import StreamEndpoint
 from openqrm.domain.errors import ConflictError, NotFoundError, OpenqrmError, UnauthenticatedError, UnavailableError
 from openqrm.operations import deployment, machine_tokens, machines
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_REPORT = 256 * 1024
 """Bytes of a registration; a machine with a thousand disks stays below."""
+_CODES = {401: "unauthenticated", 409: "conflict", 503: "unavailable"}
 _TRIES = 3
 """How often a registration that lost a race for an address or name is tried."""
 
@@ -53,6 +55,7 @@ class NodeApi:
     def __init__(self, context: NodeContext, hub: Hub) -> None:
         self._context = context
         self._hub = hub
+        self._strangers = Strangers()
         self._around = deployment.Surroundings(
             context.drivers,
             context.hooks,
@@ -78,15 +81,18 @@ class NodeApi:
                 result = await self._hub.writing(lambda: self._register(report, source, lambda _: False))
         if isinstance(result, machines.Registered):
             self._hub.spoke(result.resource.id)
+            if result.moved and self._context.moved is not None:
+                await self._context.moved(result.resource.id)
             return wire.plain(wire.assignments(self._answer(result)))
         assert isinstance(result, machines.Refused)  # noqa: S101  # nothing is contested a second time
-        return wire.problem(result.status, "conflict" if result.status == 409 else "unauthenticated", result.text)
+        return wire.problem(result.status, _CODES[result.status], result.text)
 
     def _register(self, report: Report, source: str, connected: Callable[[int], bool]) -> machines.Result:
+        around = machines.Circumstances(connected, source, self._strangers.unheard_of, self._strangers.may_enrol)
         for _ in range(_TRIES):
             try:
                 with self._context.database.write() as writer:
-                    result = machines.register(writer, report, machines.Circumstances(connected, source))
+                    result = machines.register(writer, report, around)
                     if isinstance(result, machines.Registered) and result.new:
                         self._context.enrol(writer, result.resource.id)
             except ConflictError as error:

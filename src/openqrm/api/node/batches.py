@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from openqrm.domain.errors import OpenqrmError
 from openqrm.operations import machine_orders
-from openqrm.operations.machine_messages import Beat
+from openqrm.operations.machine_messages import Beat, Done
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,6 +31,10 @@ _MAX_ANSWERS = 10_000
 """Answers kept while the database is away. Machines repeat what they have done after a reconnect."""
 
 
+_MAX_RESULTS = 10_000
+"""Results of orders kept beyond that."""
+
+
 class Batches:
     """Lives in one event loop; `blocking` runs a function in a thread."""
 
@@ -44,13 +48,17 @@ class Batches:
         self.stored = 0
         """Heartbeats stored so far."""
 
-    def add(self, session: Session, message: Message) -> None:
-        """Take a message; of several heartbeats of one machine the newest is kept."""
+    def add(self, session: Session, message: Message) -> bool:
+        """Take a message; of several heartbeats of one machine the newest is kept. False when there is no room: then
+        what an order came to must be said again, and anything else may be missed."""
         if isinstance(message, Beat):
             self._beats[session.resource_id] = message
-        elif len(self._answers) < _MAX_ANSWERS:
+        elif len(self._answers) < _MAX_ANSWERS + (_MAX_RESULTS if isinstance(message, Done) else 0):
             self._answers.append((session, message))
             self._answered.set()
+        else:
+            return False
+        return True
 
     async def store_beats(self) -> None:
         """For ever."""
@@ -81,6 +89,8 @@ class Batches:
             self.stored += len(beats)
         except OpenqrmError as error:
             _LOG.warning("%d heartbeats could not be stored: %s", len(beats), error)
+        except Exception:  # noqa: BLE001  # the loop goes on
+            _LOG.exception("%d heartbeats met a bug and are lost", len(beats))
 
     async def _flush_answers(self) -> bool:
         """False while the database is away; the answers are kept for another try."""
@@ -90,7 +100,7 @@ class Batches:
         answers, self._answers = self._answers, []
         try:
             await self._blocking(lambda: self._write(answers))
-        except OpenqrmError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the answers are kept and the loop goes on
             _LOG.warning("%d answers of machines could not be stored yet: %s", len(answers), error)
             self._answers = answers + self._answers
             self._answered.set()
@@ -101,8 +111,8 @@ class Batches:
         """All in one transaction; if one of them cannot be applied, each in its own, so that it harms no other."""
         try:
             self._transaction(answers)
-        except OpenqrmError as error:
-            if error.status == 503:
+        except Exception as error:
+            if isinstance(error, OpenqrmError) and error.status == 503:
                 raise
             for one in answers:
                 self._single(one)
@@ -114,6 +124,8 @@ class Batches:
             if error.status == 503:
                 raise
             _LOG.warning("resource %d: %s could not be applied: %s", answer[0].resource_id, answer[1], error)
+        except Exception:  # noqa: BLE001  # one machine's words must not hold up all others
+            _LOG.exception("resource %d: %s met a bug and is left out", answer[0].resource_id, answer[1])
 
     def _transaction(self, answers: list[tuple[Session, Message]]) -> None:
         with self._database.write() as writer:

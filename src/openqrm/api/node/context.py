@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from openqrm.engine.ports import Database
     from openqrm.operations.heartbeats import HealthSink
@@ -55,7 +55,8 @@ class NodeFiles(Protocol):
 
 @dataclass(frozen=True)
 class NodeContext:
-    """`enrol` queues, in the registration's own transaction, what plug-ins do when a resource joins. `api_url` and
+    """`enrol` queues, in the registration's own transaction, what plug-ins do when a resource joins; `moved` is awaited
+    after one with another address or other SSH host keys than before. `api_url` and
     `boot_url` are the addresses machines use. `authorized_key` is the installation's public SSH key.
     """
 
@@ -70,6 +71,7 @@ class NodeContext:
     boot_url: str
     authorized_key: str
     heartbeat_seconds: int = 10
+    moved: Callable[[int], Awaitable[None]] | None = None
     readers: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="node-read")
     )

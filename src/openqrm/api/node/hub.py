@@ -17,7 +17,7 @@ from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.machine import MachineToken
 from openqrm.domain.resource import MachineOrder
 from openqrm.operations import deadlines, heartbeats, machine_orders, machines
-from openqrm.operations.machine_messages import Log
+from openqrm.operations.machine_messages import Done, Log, OrderProgress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -80,6 +80,11 @@ class Hub:
         return await asyncio.get_running_loop().run_in_executor(self._context.writer, function)
 
     @property
+    def tasks(self) -> Sequence[asyncio.Task[None]]:
+        """What must go on for ever between `start` and `stop`."""
+        return tuple(self._tasks)
+
+    @property
     def connected(self) -> int:
         """How many machines have a stream."""
         return len(self._connections)
@@ -131,9 +136,11 @@ class Hub:
         """A machine said something; `at` is monotonic seconds."""
         connection.last_heard = at
         connection.heard.set()
-        if isinstance(message, Log) and not connection.may_log(at):
+        if isinstance(message, Log | OrderProgress) and not connection.may_log(at):
             return
-        self.batches.add(connection.session, message)
+        if not self.batches.add(connection.session, message) and isinstance(message, Done):
+            _LOG.warning("resource %d must say again what it did", connection.session.resource_id)
+            self.leave(connection)  # its orders are sent anew at the next stream, and it answers them as before
 
     def alive(self, resource_id: int) -> bool:
         """Whether a machine is connected and was heard so recently that it must be taken for alive."""
@@ -242,11 +249,13 @@ class Hub:
             deadlines.apply(writer, late)
 
     async def _quietly(self, work: Callable[[], Awaitable[None]]) -> None:
-        """A database that is away ends none of our loops."""
+        """A database that is away ends none of our loops, and a bug ends none in silence."""
         try:
             await work()
         except OpenqrmError as error:
             _LOG.warning("the node API goes on later: %s", error)
+        except Exception:  # noqa: BLE001  # the loop goes on
+            _LOG.exception("the node API met a bug and goes on")
 
 
 def _send(connection: Connection, orders: Sequence[MachineOrder]) -> None:
