@@ -19,7 +19,7 @@ from openqrm.api.context import ApiContext
 from openqrm.api.node.app import create_node_app
 from openqrm.api.node.context import NodeContext
 from openqrm.api.timing import ServerTiming
-from openqrm.domain.errors import OpenqrmError, UnreachableError
+from openqrm.domain.errors import OpenqrmError, UnavailableError, UnreachableError
 from openqrm.domain.kernel import Kernel
 from openqrm.domain.resource import Resource
 from openqrm.domain.user import SYSTEM
@@ -37,7 +37,7 @@ from openqrm.netboot.listener import BootContext, BootServer
 from openqrm.netboot.node_files import PackedFiles
 from openqrm.operations.changes import CHANGES
 from openqrm.operations.conditions import CONDITIONS
-from openqrm.operations.core_orders import ORDER_CHANGES
+from openqrm.operations.core_orders import ORDER_CHANGES, forget_resource
 from openqrm.operations.credentials import Authenticator
 from openqrm.operations.machines import script_asked
 from openqrm.operations.pipeline import Pipeline, Request, Services
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from openqrm.api.lists import ListQuery
     from openqrm.domain.model import Record
     from openqrm.engine.ports import Hosts
+    from openqrm.plugin_api.changes import ChangeCall
     from openqrm.plugin_api.records import Reader, Writer
     from openqrm.store.database import SqlDatabase
 
@@ -141,7 +142,8 @@ class Controller:
         self.hooks = hooks_over(self.contexts)
         self.drivers = drivers_over(self.contexts)
         self.shared = self._shared_settings()
-        self.changes = Changes(CHANGES | ORDER_CHANGES, self.shared)
+        changes = CHANGES | ORDER_CHANGES | {"resource.forget": self._forget_resource}
+        self.changes = Changes(changes, self.shared)
         self.journal = SqlJournal(self.database)
         self.registry = Registry.of_installation(self.catalogue.plugins)
         self.secrets = StoredSecrets(self.database)
@@ -152,7 +154,10 @@ class Controller:
         self.supervisor = Supervisor(self.contexts, self.database)
         self.monitor = Monitor(self.contexts, self.database)
         self.retention = Retention(self.database, self._limits())
+        self.health = HealthStore.open(self.settings)
         self.node = create_node_app(self._node_context())
+        self._ended = asyncio.Event()
+        self._failed = False
         self.boot = BootServer(self._boot_context(), self.settings.address, self.settings.boot_port)
         self.app = _Split(ServerTiming(create_app(self._api_context()), counting), self.node)
 
@@ -218,12 +223,13 @@ class Controller:
             drivers=self.drivers,
             hooks=self.hooks,
             files=PackedFiles(self.catalogue),
-            health=HealthStore.open(self.settings),
+            health=self.health,
             enrol=self._enrol,
             api_url=self.settings.url,
             boot_url=self.settings.boot_url,
             authorized_key=self.installation.key.public,
             heartbeat_seconds=self.settings.heartbeat_seconds,
+            moved=self.hosts.forget if isinstance(self.hosts, RemoteHosts) else None,
         )
 
     def _boot_context(self) -> BootContext:
@@ -243,16 +249,36 @@ class Controller:
         """Plug-ins learn of a machine that was never seen before."""
         self.pipeline.within(writer, Request("resource.announce", SYSTEM, resource_id))
 
+    def _forget_resource(self, writer: Writer, call: ChangeCall) -> dict[str, Any]:
+        """A resource goes with its heartbeats, which another database holds; if this is rolled back, it beats again."""
+        output = forget_resource(writer, call)
+        self.health.forget(int(call.arguments["resource_id"]))
+        return output
+
     async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT. OSError when an address is in use or not ours."""
+        """Run until SIGTERM or SIGINT. OSError when an address is in use or not ours; UnavailableError when a part of
+        the controller ended by itself, so that whoever watches this process starts it again."""
         loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ended.set)
+            loop.add_signal_handler(number, self._ended.set)
         async with contextlib.AsyncExitStack() as stack:
             await self.start(stack)
-            await ended.wait()
+            await self._ended.wait()
             log.info("ending")
+        if self._failed:
+            raise UnavailableError("a part of the controller ended by itself; the log says why")
+
+    def _vital(self, *tasks: asyncio.Task[None]) -> None:
+        """The process ends with any of these: half a controller would look like a whole one."""
+        for task in tasks:
+            task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._ended.is_set():
+            return
+        log.critical("%r ended by itself: the controller ends", task, exc_info=task.exception())
+        self._failed = True
+        self._ended.set()
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start everything; `stack` ends it in reverse."""
@@ -271,14 +297,16 @@ class Controller:
             )
         )
         await self.node.state.hub.start()
+        self._vital(*self.node.state.hub.tasks)
         stack.push_async_callback(self.node.state.hub.stop)
         self.boot.start()
         stack.callback(self.boot.stop)
         await self.runner.start()
         stack.push_async_callback(self.runner.stop)
+        self._vital(*self.runner.tasks)
         servers = self._servers()
         for server in servers:
-            await _serving(server, stack)
+            self._vital(await _serving(server, stack))
         for work in (
             self.supervisor.run(),
             self.monitor.run(),
@@ -286,6 +314,7 @@ class Controller:
             self._renew_certificate(servers),
         ):
             task = asyncio.create_task(work)
+            self._vital(task)
             stack.push_async_callback(_cancelled, task)
         await asyncio.to_thread(self._first_kernel)
         log.info("serving %s, machines boot from %s", self.settings.url, self.settings.boot_url)
@@ -315,7 +344,7 @@ class Controller:
                     continue
                 try:
                     await asyncio.to_thread(certificates.renew, self.settings, context)
-                except (OSError, OpenqrmError):
+                except Exception:
                     log.exception("the server's certificate could not be renewed")
 
     def _first_kernel(self) -> None:
@@ -346,8 +375,8 @@ class _Split:
             await self.public(scope, receive, send)
 
 
-async def _serving(server: Server, stack: contextlib.AsyncExitStack) -> None:
-    """Start a server and wait until it listens; OSError when it cannot."""
+async def _serving(server: Server, stack: contextlib.AsyncExitStack) -> asyncio.Task[None]:
+    """Start a server and wait until it listens; its task. OSError when it cannot."""
     task = asyncio.create_task(server.serve())
     while not server.started:
         if task.done():
@@ -360,9 +389,9 @@ async def _serving(server: Server, stack: contextlib.AsyncExitStack) -> None:
         await task
 
     stack.push_async_callback(end)
+    return task
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    await asyncio.gather(task, return_exceptions=True)

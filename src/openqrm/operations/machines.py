@@ -12,7 +12,7 @@ from openqrm.domain.errors import ConflictError
 from openqrm.domain.event import Severity
 from openqrm.domain.lease import Lease
 from openqrm.domain.machine import Stage, TokenPurpose
-from openqrm.domain.resource import Desired, Health, Phase, Power, Resource
+from openqrm.domain.resource import SERVER_ID, Desired, Health, Phase, Power, Resource
 from openqrm.domain.storage import Image
 from openqrm.operations import addresses, machine_nics, machine_orders, machine_tokens, states
 from openqrm.operations.machine_tokens import TicketVerdict
@@ -26,18 +26,22 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.records import Reader, Writer
 
 SOURCE = "machines"
+SILENT = 5_000
+"""So many idle machines may be lost before no new ones are taken in."""
 _UNSETTLED = frozenset({Phase.NEW, Phase.BOOTING, Phase.OFF, Phase.UNKNOWN})
 """Phases that cannot be true of a machine that speaks from its initramfs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The machine is taken in. `new`: it was never seen before. `place` is None when no network has room for it."""
+    """The machine is taken in. `new`: it was never seen before; `moved`: its address or SSH host keys have changed.
+    `place` is None when no network has room for it."""
 
     resource: Resource
     token: str
     place: Place | None
     new: bool
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,14 @@ Result = Registered | Refused | Contested
 @dataclass(frozen=True, slots=True)
 class Circumstances:
     """What the adapter knows. `connected`: whether a machine of this resource id is heard on an open stream now.
-    `source`: the address the request came from. `unheard_of`: whether a doubt about this boot of it is new; anybody
-    can raise one, and a machine that is turned away asks again, so each is logged once."""
+    `source`: the address the request came from. `unheard_of`: whether a doubt about a machine is new; anybody can
+    raise one, and a machine that is turned away asks again, so not each is logged. `may_enrol`: whether one more that
+    nobody knows may be taken in now."""
 
     connected: Callable[[int], bool]
     source: str = ""
-    unheard_of: Callable[[int, str], bool] = lambda _number, _boot: True
+    unheard_of: Callable[[int], bool] = lambda _number: True
+    may_enrol: Callable[[], bool] = lambda: True
 
 
 def register(writer: Writer, report: Report, around: Circumstances) -> Result:
@@ -77,8 +83,21 @@ def register(writer: Writer, report: Report, around: Circumstances) -> Result:
     if report.stage is Stage.IMAGE:
         return _from_image(writer, resource, report)
     if resource is None:
-        return _taken_in(writer, _new(writer, report), report, around, new=True)
+        return _too_many(writer, around) or _taken_in(writer, _new(writer, report), report, around, new=True)
     return _from_initramfs(writer, resource, report, around)
+
+
+def _too_many(writer: Writer, around: Circumstances) -> Refused | None:
+    """Anybody can bring MAC addresses that nobody knows: they come at a limited pace, and while so many that came are
+    silent, none are added."""
+    if not around.may_enrol():
+        return Refused(503, "many new machines register just now: try again")
+    if writer.count(Resource, phase=Phase.IDLE, health=Health.LOST, desired=Desired.IDLE) < SILENT:
+        return None
+    text = f"no new machines are taken in: {SILENT} that registered are lost. Remove those that are gone"
+    if around.unheard_of(SERVER_ID):
+        writer.event(text, severity=Severity.ERROR, source=SOURCE)
+    return Refused(503, text)
 
 
 def _new(writer: Writer, report: Report) -> Resource:
@@ -99,10 +118,10 @@ def _from_initramfs(writer: Writer, resource: Resource, report: Report, around: 
         return Contested(resource.id)
     rebooted = resource.boot_id != report.boot_id
     if not trusted and writer.one(Lease, held_resource=resource.id) is not None:
-        return _unproved(writer, resource, report, around)
+        return _unproved(writer, resource, around)
     if not trusted and not rebooted and resource.phase in (Phase.DEPLOYING, Phase.ACTIVE, Phase.RETURNING):
         return Refused(401, "this boot is known and in use: its token or ticket is needed to register again")
-    if verdict is TicketVerdict.STALE and around.unheard_of(resource.id, report.boot_id):
+    if verdict is TicketVerdict.STALE and around.unheard_of(resource.id):
         text = f"{resource.name} showed a boot ticket that is unknown or too old; it has idle rights only"
         writer.event(text, severity=Severity.WARNING, source=SOURCE, about=resource)
     if rebooted:
@@ -111,10 +130,10 @@ def _from_initramfs(writer: Writer, resource: Resource, report: Report, around: 
     return _taken_in(writer, resource, report, around, new=False)
 
 
-def _unproved(writer: Writer, resource: Resource, report: Report, around: Circumstances) -> Refused:
+def _unproved(writer: Writer, resource: Resource, around: Circumstances) -> Refused:
     """A lease is held on this machine, and anybody can claim to be it: nothing changes, least of all what we hold for
     true about the image's user. It is asked to try again, and is taken in when the lease is released."""
-    if around.unheard_of(resource.id, report.boot_id):
+    if around.unheard_of(resource.id):
         text = (
             f"{resource.name}, or something with its MAC address at {around.source or 'no address'}, came without a "
             "valid boot ticket: it is turned away while an appliance holds the machine"
@@ -126,7 +145,7 @@ def _unproved(writer: Writer, resource: Resource, report: Report, around: Circum
 
 
 def _taken_in(writer: Writer, resource: Resource, report: Report, around: Circumstances, *, new: bool) -> Registered:
-    rebooted = resource.boot_id != report.boot_id
+    rebooted, reached = resource.boot_id != report.boot_id, _reached(resource)
     if rebooted or resource.phase in _UNSETTLED:
         resource = states.apply(writer, resource, "phase", "registered-initramfs")
     place = addresses.keep_or_allocate(writer, resource, around.source)
@@ -146,7 +165,12 @@ def _taken_in(writer: Writer, resource: Resource, report: Report, around: Circum
     token = machine_tokens.issue(
         writer, resource.id, TokenPurpose.SESSION, Stage.INITRAMFS, report.boot_id, generation=0
     )
-    return Registered(resource, token, place, new)
+    return Registered(resource, token, place, new, _reached(resource) != reached)
+
+
+def _reached(resource: Resource) -> tuple[str | None, tuple[str, ...]]:
+    """Where and as what our SSH finds it."""
+    return resource.address, resource.ssh_host_keys
 
 
 def _changed(writer: Writer, resource: Resource, fields: dict[str, Any]) -> Resource:
@@ -179,6 +203,7 @@ def _from_image(writer: Writer, resource: Resource | None, report: Report) -> Re
     image = writer.get(Image, lease.image_id)
     if image.fresh:
         writer.update(image, fresh=False)
+    reached = _reached(resource)
     resource = _changed(writer, resource, report.fields() | {"power": Power.ON, "health": Health.OK})
     machine_nics.sync(writer, resource, report)
     machine_orders.deployed(writer, resource, image.name)
@@ -187,7 +212,8 @@ def _from_image(writer: Writer, resource: Resource | None, report: Report) -> Re
     token = machine_tokens.issue(
         writer, resource.id, TokenPurpose.SESSION, Stage.IMAGE, report.boot_id, report.generation
     )
-    return Registered(resource, token, addresses.place_of(writer, resource), new=False)
+    place = addresses.place_of(writer, resource)
+    return Registered(resource, token, place, new=False, moved=_reached(resource) != reached)
 
 
 def _refused(writer: Writer, resource: Resource, text: str) -> Refused:

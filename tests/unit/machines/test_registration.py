@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import ValidationError
 
+from openqrm.api.node.strangers import Strangers
 from openqrm.domain.appliance import AppliancePhase
 from openqrm.domain.lease import Lease
 from openqrm.domain.machine import BootTicket, MachineToken, Stage, TokenPurpose
@@ -177,18 +178,46 @@ def test_a_machine_that_lost_its_ticket_is_taken_in_when_its_lease_is_released(w
 def test_a_doubt_about_a_boot_is_logged_once(world: World) -> None:
     number = world.register("00000000-a").resource.id
     world.lease(number)
-    heard: set[tuple[int, str]] = set()
-
-    def unheard_of(resource_id: int, boot: str) -> bool:
-        known = (resource_id, boot) in heard
-        heard.add((resource_id, boot))
-        return not known
-
+    strangers = Strangers(lambda: 0.0)
     for _ in range(3):
         with world.database.write() as writer:
-            around = machines.Circumstances(lambda _: False, "10.99.0.66", unheard_of)
+            around = machines.Circumstances(lambda _: False, "10.99.0.66", strangers.unheard_of)
             machines.register(writer, world.report("00000000-b"), around)
     assert len(world.events("error")) == 1
+
+
+def test_machines_that_nobody_knows_are_taken_in_at_a_limited_pace(world: World) -> None:
+    now = [0.0]
+    strangers = Strangers(lambda: now[0])
+    assert sum(strangers.may_enrol() for _ in range(3000)) == 2000
+    now[0] += 1
+    assert sum(strangers.may_enrol() for _ in range(3000)) == 20
+    known = world.register().resource
+    around = machines.Circumstances(lambda _: False, may_enrol=strangers.may_enrol)
+    with world.database.write() as writer:
+        refused = machines.register(writer, world.report(mac="52:54:00:00:00:02"), around)
+        assert isinstance(machines.register(writer, world.report(mac=known.mac or ""), around), machines.Registered)
+    assert isinstance(refused, machines.Refused)
+    assert refused.status == 503, "it tries again"
+
+
+def test_no_machines_are_added_while_very_many_are_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "SILENT", 2)
+    for number in (1, 2):
+        taken = world.register(mac=f"52:54:00:00:00:0{number}").resource
+        with world.database.write() as writer:
+            writer.update(taken, health=Health.LOST)
+    assert world.refused(mac="52:54:00:00:00:03").status == 503
+    assert any("Remove those that are gone" in text for text in world.events("error"))
+    world.register(mac="52:54:00:00:00:01")
+    assert world.register(mac="52:54:00:00:00:03").new
+
+
+def test_a_machine_with_other_keys_or_another_address_has_moved(world: World) -> None:
+    first = world.register("00000000-a", ssh_host_keys=["ssh-ed25519 A"])
+    assert first.moved
+    assert not world.register("00000000-b", ssh_host_keys=["ssh-ed25519 A"]).moved
+    assert world.register("00000000-c", ssh_host_keys=["ssh-ed25519 B"]).moved
 
 
 @pytest.mark.parametrize("state", ["open", "done"])
