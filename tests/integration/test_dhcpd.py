@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +24,8 @@ from openqrm.plugin_api.calls import CallContext, ServiceContext
 from openqrm.plugin_api.hooks import HookContext
 from openqrm.plugin_api.plugin import ServiceCommand
 from openqrm.plugins.network.dhcpd import hooks, leases, service
+from openqrm.plugins.network.dhcpd.configuration import placeholder
+from openqrm.plugins.network.dhcpd.kea import Kea
 from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
@@ -251,9 +255,8 @@ async def test_a_changed_network_is_followed_without_a_restart(server: Server) -
         network = writer.one(Network, name="lab")
         assert network is not None
         writer.update(network, gateway="10.98.0.253", machines=AddressRange(first="10.98.0.10", last="10.98.0.60"))
-    with server.database.read() as reader:
-        await service.follow_networks(server.hook(reader), reader.now)
-        await service.follow_networks(server.hook(reader), reader.now)  # nothing has changed: nothing is done
+    await follow(server)
+    await follow(server)  # nothing has changed: nothing is done
     await server.run_hook("add", resource)
     answer = await server.ask()
     assert (answer["ip"], answer["router"]) == ("10.98.0.15", "10.98.0.253")
@@ -264,6 +267,42 @@ async def test_a_changed_network_is_followed_without_a_restart(server: Server) -
     assert server.child.pid == pid
     log = (server.wire.directory / "kea.log").read_text()
     assert log.count("Received command 'config-set'") == 1
+
+
+async def follow(server: Server) -> None:
+    await service.follow_networks(server.context, datetime.now(UTC))
+
+
+async def test_a_large_range_takes_several_calls_and_keeps_who_came_meanwhile(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "BLOCK", 20)
+    monkeypatch.setattr(service, "RESERVE_SECONDS", 0.0)
+    first, last = "10.98.0.10", "10.98.0.99"
+    with server.database.write() as writer:
+        network = writer.one(Network, id=1)
+        assert network is not None
+        writer.update(network, machines=AddressRange(first=first, last=last))
+        resource = writer.insert(Resource(name="early"))
+        nic = writer.insert(Nic(resource_id=resource.id, mac="52:54:00:98:00:e1"))
+        writer.insert(Address(network_id=1, address="10.98.0.45", nic_id=nic.id))
+    await follow(server)
+    progress = server.context.directory / service.PROGRESS
+    assert json.loads(progress.read_text()) == {"lab": 20}
+    # One that the database does not know yet, and one that comes while its block is being written.
+    await leases.add(server.call(), network_id=1, address="10.98.0.46", mac="52:54:00:98:00:e2")
+    looks = iter(({}, {"10.98.0.31": "52:54:00:98:00:e3"}))
+    network_now = network.model_copy(update={"machines": AddressRange(first=first, last=last)})
+    kea = Kea(server.context.directory / "control")
+    await leases.reserve(kea, network_now, ["10.98.0.30", "10.98.0.31"], lambda: next(looks))
+    for _ in range(10):
+        await follow(server)
+    assert not progress.exists()
+    for address, mac in (("45", "e1"), ("46", "e2"), ("31", "e3")):
+        call, at, card = server.call(), f"10.98.0.{address}", f"52:54:00:98:00:{mac}"
+        assert await leases.is_added(call, network_id=1, address=at, mac=card)
+    _, held = await kea.command("lease4-get", ip_address=last)
+    assert held["hw-address"] == placeholder(last)
 
 
 async def test_adding_a_machine_takes_under_50_ms_beside_10000_others(server: Server) -> None:

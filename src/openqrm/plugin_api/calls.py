@@ -29,7 +29,7 @@ class CallContext:
 
 @dataclass(frozen=True)
 class ServiceContext:
-    """For `prepare` and `ready` of a service."""
+    """For `prepare` and `ready` of a service, and for the `monitor` hook."""
 
     read: Callable[[], AbstractContextManager[Reader]]
     directory: Path

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from openqrm.domain.appliance import Appliance
     from openqrm.domain.kernel import Kernel
     from openqrm.domain.resource import Resource
+    from openqrm.plugin_api.calls import ServiceContext
     from openqrm.plugin_api.records import Reader
     from openqrm.plugin_api.steps import Steps
 
@@ -49,7 +50,8 @@ ApplianceHook = Callable[[HookContext, ApplianceMoment, "Appliance", "Resource |
 ResourceHook = Callable[[HookContext, PresenceMoment, "Resource"], "Steps"]
 KernelHook = Callable[[HookContext, PresenceMoment, "Kernel"], "Steps"]
 AssignHook = Callable[[HookContext, "Resource", "Appliance"], BootChange]
-MonitorHook = Callable[[HookContext, "datetime"], Awaitable[None]]
+MonitorHook = Callable[["ServiceContext", "datetime"], Awaitable[None]]
+"""It opens its own reads, and keeps none open while it waits for something else."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Contexts:
         return CallContext(operation_id, step, epoch, self.read, directory, settings, self.installation)
 
     def service(self, plugin: Plugin) -> ServiceContext:
-        """For `prepare` and `ready` of a service."""
+        """For a service's `prepare` and `ready`, and for the `monitor` hook."""
         with self.read() as reader:
             settings = self.settings(plugin, reader)
         return ServiceContext(self.read, self.directory(plugin.name), settings, self.installation)

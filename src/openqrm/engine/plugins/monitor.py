@@ -100,9 +100,10 @@ class Monitor:
 
     async def _hook(self, plugin: Plugin) -> None:
         assert plugin.hooks.monitor is not None  # noqa: S101 - `_plugins` asked
+        context = self.contexts.service(plugin)
         with self.database.read() as reader:
-            context = self.contexts.hook(plugin, reader)
-            await asyncio.wait_for(load(plugin.hooks.monitor)(context, reader.now), self.timeout)
+            now = reader.now
+        await asyncio.wait_for(load(plugin.hooks.monitor)(context, now), self.timeout)
 
     def _log_failure(self, name: str, error: str) -> None:
         with contextlib.suppress(OpenqrmError), self.database.write() as writer:

@@ -21,7 +21,7 @@ from openqrm.plugins.network.dhcpd.configuration import (
 from openqrm.plugins.network.dhcpd.kea import EMPTY, Kea
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from openqrm.plugin_api.calls import CallContext
     from openqrm.plugin_api.records import Reader
@@ -151,8 +151,34 @@ async def _holder(kea: Kea, network_id: int, address: str) -> str | None:
     return str(lease["hw-address"])
 
 
-async def reserve(kea: Kea, network: Network, known: Mapping[tuple[int, str], Host]) -> None:
-    """Give every address of a network's machine range its lease, in a server that runs."""
-    for address in addresses(network.machines):
-        host = known.get((network.id, address))
-        await _set(kea, network.id, address, host.mac if host else placeholder(address))
+def macs(reader: Reader, network: Network, block: Sequence[str]) -> dict[str, str]:
+    """Whose machines' these addresses of a network are now."""
+    entries = [entry for entry in reader.find(Address, network_id=network.id, address__in=block) if entry.nic_id]
+    nics = {nic.id: nic.mac for nic in reader.find(Nic, id__in=[entry.nic_id for entry in entries])}
+    found = {entry.address: nics[entry.nic_id] for entry in entries if entry.nic_id in nics}
+    for resource in reader.find(Resource, manual=True, address__in=block):
+        for host in by_hand([network], resource):
+            if not _has_address(reader, host.mac):
+                found.setdefault(host.address, host.mac)
+    return found
+
+
+def _has_address(reader: Reader, mac: str) -> bool:
+    return any(reader.find(Address, limit=1, nic_id=nic.id) for nic in reader.find(Nic, mac=mac))
+
+
+async def reserve(kea: Kea, network: Network, block: Sequence[str], look: Callable[[], Mapping[str, str]]) -> None:
+    """Give these addresses of a machine range their leases, in a server that runs, while machines come and go.
+
+    `look` says whose they are at the moment. An address that is a machine's in the server is not taken from it here:
+    `remove` does that.
+    """
+    before = look()
+    for address in block:
+        if address in before:
+            await _set(kea, network.id, address, before[address])
+        elif await _holder(kea, network.id, address) is None:
+            await _set(kea, network.id, address, placeholder(address))
+    for address, mac in look().items():  # who came between the look and the placeholder
+        if before.get(address) != mac:
+            await _set(kea, network.id, address, mac)

@@ -7,27 +7,32 @@ import json
 import shutil
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.errors import CommandFailedError, MissingDependencyError, OpenqrmError, UnreachableError
 from openqrm.domain.network import Network
 from openqrm.plugin_api.plugin import ServiceCommand
-from openqrm.plugins.network.dhcpd.configuration import HOOKS, configuration, served
+from openqrm.plugins.network.dhcpd.configuration import HOOKS, addresses, configuration, served
 from openqrm.plugins.network.dhcpd.kea import Kea
-from openqrm.plugins.network.dhcpd.leases import hosts, lease_file, living, reserve
+from openqrm.plugins.network.dhcpd.leases import hosts, lease_file, living, macs, reserve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from openqrm.plugin_api.calls import ServiceContext
-    from openqrm.plugin_api.hooks import HookContext
 
 CONFIGURATION = "kea-dhcp4.conf"
 OLD_LEASES = ("leases.csv.completed", "leases.csv.2", "leases.csv.1", "leases.csv")
 """Kea's lease files, oldest first; the first three exist only while or after it cleans up (Kea ARM, memfile)."""
 READY_SECONDS = 10
+PROGRESS = "reserving.json"
+BLOCK = 250
+"""Addresses reserved between two looks at the database."""
+RESERVE_SECONDS = 8.0
+"""How long one call of the monitor hook goes on; it is called every 10 s and ended after 30 s."""
 
 
 async def prepare(context: ServiceContext) -> ServiceCommand:
@@ -85,26 +90,59 @@ def _interfaces(context: ServiceContext) -> int:
         return len({one.interface for one in served(reader.find(Network))})
 
 
-async def follow_networks(context: HookContext, now: datetime) -> None:
-    """Bring a running Kea up to date when networks or settings changed, without a restart. Called every 10 s."""
+async def follow_networks(context: ServiceContext, now: datetime) -> None:
+    """Bring a running Kea up to date when networks or settings changed, without a restart. Called every 10 s.
+
+    A large new range takes several calls: how far it is stands in a file.
+    """
     del now
-    directory = Path(context.installation["state_dir"]) / "plugins" / "dhcpd"
+    directory = context.directory
     file, hook = directory / CONFIGURATION, _hook()
     if not file.exists() or hook is None or not (directory / "control").exists():
         return
-    networks = served(context.read.find(Network))
+    with context.read() as reader:
+        networks = served(reader.find(Network))
     wanted = configuration(networks, directory, context.settings, context.installation, hook)
     present = json.loads(file.read_text(encoding="utf-8"))
-    if wanted == present:
-        return
-    known = hosts(context.read)
-    kea = Kea(directory / "control")
-    await kea.command("config-set", **wanted)
-    before = _ranges(present)
-    for network in networks:
-        if before.get(network.name) != _ranges(wanted)[network.name]:
-            await reserve(kea, network, known)
-    _replace(file, json.dumps(wanted, indent=1))
+    kea, progress = Kea(directory / "control"), directory / PROGRESS
+    if wanted != present:
+        await kea.command("config-set", **wanted)
+        before, after = _ranges(present), _ranges(wanted)
+        changed = {one.name: 0 for one in networks if before.get(one.name) != after[one.name]}
+        _replace(progress, json.dumps(_progress(progress) | changed))
+        _replace(file, json.dumps(wanted, indent=1))
+    if progress.exists():
+        await _reserve(context, kea, {one.name: one for one in networks}, progress)
+
+
+async def _reserve(context: ServiceContext, kea: Kea, networks: Mapping[str, Network], progress: Path) -> None:
+    """Go on with the addresses that were not reserved yet, for a while."""
+    deadline = time.monotonic() + RESERVE_SECONDS
+    left = _progress(progress)
+    while left:
+        name, place = next(iter(left.items()))
+        network = networks.get(name)
+        block = addresses(network.machines)[place : place + BLOCK] if network is not None else []
+        if network is None or not block:
+            del left[name]
+        else:
+            await reserve(kea, network, block, partial(_macs, context, network, block))
+            left[name] = place + len(block)
+        _replace(progress, json.dumps(left))
+        if time.monotonic() > deadline:
+            return
+    progress.unlink()  # noqa: ASYNC240  # a hook has a thread and a loop of its own
+
+
+def _macs(context: ServiceContext, network: Network, block: list[str]) -> dict[str, str]:
+    with context.read() as reader:
+        return macs(reader, network, block)
+
+
+def _progress(file: Path) -> dict[str, int]:
+    """How many addresses of each network's machine range are reserved, for those that are under way."""
+    found: dict[str, int] = json.loads(_text(file) or "{}")
+    return found
 
 
 def _ranges(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +160,7 @@ def _write_files(context: ServiceContext, hook: str) -> None:
         (directory / name).unlink(missing_ok=True)
     config = configuration(networks, directory, context.settings, context.installation, hook)
     _replace(directory / CONFIGURATION, json.dumps(config, indent=1))
-    for name in ("control", "control.lock"):
+    for name in ("control", "control.lock", PROGRESS):  # the file of leases has every address
         (directory / name).unlink(missing_ok=True)
 
 
