@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import httpx
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
-from starlette.testclient import TestClient
 
 from openqrm.api.timing import ServerTiming
 from openqrm.domain.resource import Resource
@@ -35,18 +35,19 @@ def test_each_block_counts_its_own(sql_database: SqlDatabase) -> None:
     assert second.count == before, "nobody asked for this one"
 
 
-def test_the_header_says_what_the_request_cost(sql_database: SqlDatabase) -> None:
+async def test_the_header_says_what_the_request_cost(sql_database: SqlDatabase) -> None:
     def asked(request: Request) -> PlainTextResponse:  # in a thread of its own
         with sql_database.read() as reader:
             for _ in range(int(request.query_params["times"])):
                 reader.count(Resource)
         return PlainTextResponse("")
 
-    client = TestClient(ServerTiming(Starlette(routes=[Route("/", asked)]), counting))
+    transport = httpx.ASGITransport(app=ServerTiming(Starlette(routes=[Route("/", asked)]), counting))
     counts = []
-    for times in (1, 4):
-        header = client.get(f"/?times={times}").headers["server-timing"]
-        found = re.fullmatch(r'db;dur=[\d.]+;desc="(\d+) statements?", total;dur=[\d.]+', header)
-        assert found, header
-        counts.append(int(found[1]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for times in (1, 4):
+            header = (await client.get(f"/?times={times}")).headers["server-timing"]
+            found = re.fullmatch(r'db;dur=[\d.]+;desc="(\d+) statements?", total;dur=[\d.]+', header)
+            assert found, header
+            counts.append(int(found[1]))
     assert counts[1] - counts[0] == 3

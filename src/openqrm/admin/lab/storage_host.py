@@ -98,6 +98,31 @@ COPIED = (
     "ssl/openssl.cnf",
 )
 """Of this machine's /etc: what its programs in /usr need. Nothing secret."""
+DIRECTORIES = (
+    "etc/ssh",
+    "etc/dbus-1",
+    "etc/openqrm-lab",
+    "etc/ganesha/exports.d",
+    "root/.ssh",
+    "var/lib/openqrm",
+    "var/lib/nfs/ganesha",
+    "var/log",
+    "var/tmp",
+    "var/cache",
+)
+CONFIGURATION = {
+    "ganesha/ganesha.conf": GANESHA_CONFIGURATION,
+    "ganesha/exports.d/00-none.conf": NO_EXPORT,
+    "dbus-1/system.conf": DBUS_CONFIGURATION,
+    "ssh/sshd_config": SSHD_CONFIGURATION,
+    "passwd": ACCOUNTS,
+    "group": GROUP,
+    "hosts": HOSTS,
+    "hostname": "storage\n",
+    "nsswitch.conf": "passwd: files\nhosts: files dns\n",
+    "shadow": "root:*:19000:0:99999:7:::\n",
+}
+"""Files below /etc by name."""
 
 
 @dataclass(frozen=True)
@@ -130,34 +155,12 @@ class StorageHost:
     def prepare(self, authorized_keys: str) -> str:
         """Make its files and return the pool's type (btrfs, xfs or directory). Raises LabError."""
         etc = self.root / "etc"
-        for directory in (
-            "etc/ssh",
-            "etc/dbus-1",
-            "etc/openqrm-lab",
-            "etc/ganesha/exports.d",
-            "root/.ssh",
-            "var/lib/openqrm",
-            "var/lib/nfs/ganesha",
-            "var/log",
-            "var/tmp",
-            "var/cache",
-        ):
+        for directory in DIRECTORIES:
             (self.root / directory).mkdir(parents=True, exist_ok=True)
         (self.root / "root/.ssh").chmod(0o700)
         for name in COPIED:
             self._copy(Path("/etc") / name, etc / name)
-        for name, text in {
-            "ganesha/ganesha.conf": GANESHA_CONFIGURATION,
-            "ganesha/exports.d/00-none.conf": NO_EXPORT,
-            "dbus-1/system.conf": DBUS_CONFIGURATION,
-            "ssh/sshd_config": SSHD_CONFIGURATION,
-            "passwd": ACCOUNTS,
-            "group": GROUP,
-            "hosts": HOSTS,
-            "hostname": "storage\n",
-            "nsswitch.conf": "passwd: files\nhosts: files dns\n",
-            "shadow": "root:*:19000:0:99999:7:::\n",
-        }.items():
+        for name, text in CONFIGURATION.items():
             (etc / name).write_text(text, encoding="utf-8")
         (etc / "shadow").chmod(0o600)
         self.authorize(authorized_keys)
@@ -167,20 +170,8 @@ class StorageHost:
         (self.root / "var/run").unlink(missing_ok=True)
         (self.root / "var/run").symlink_to("/run")
         if not self.host_key.exists():
-            run(
-                [
-                    "ssh-keygen",
-                    "-q",
-                    "-t",
-                    "ed25519",
-                    "-N",
-                    "",
-                    "-C",
-                    "storage",
-                    "-f",
-                    str(self.host_key.with_suffix("")),
-                ]
-            )
+            key = str(self.host_key.with_suffix(""))
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "storage", "-f", key])
         return self._make_pool()
 
     def authorize(self, keys: str) -> None:
