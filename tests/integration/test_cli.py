@@ -118,6 +118,25 @@ def test_a_record_and_a_followed_operation(cli: Cli) -> None:
     assert cli("resource", "show", "box").returncode == 3
 
 
+def test_logout_ends_the_session_at_the_server(cli: Cli, tmp_path: Path) -> None:
+    home = {"XDG_CONFIG_HOME": str(tmp_path)}
+    words = ["login", "--url", f"https://127.0.0.1:{cli.port}", "--ca", str(cli.directory / "state" / "tls" / "ca.pem")]
+    assert cli(*words, "--name", "admin", "--password-stdin", given=cli.password, **home).returncode == 0
+    kept = tmp_path / "openqrm" / "cli.json"
+    stored = json.loads(kept.read_text())
+    token = stored["token"]
+    assert cli("user", "list", **home).returncode == 0
+    assert cli("logout", **home).returncode == 0
+    assert not kept.exists()
+    assert cli("user", "list", OPENQRM_TOKEN=token).returncode == 5, "a copy of the token is worth nothing"
+    assert cli("user", "list").returncode == 0, "another session goes on"
+    kept.write_text(json.dumps(stored))
+    assert cli("logout", **home).returncode == 0, "it has ended already"
+    kept.write_text(json.dumps(stored | {"url": "https://127.0.0.1:1"}))
+    away = cli("logout", **home)
+    assert (away.returncode, "goes on at the server" in away.stderr, kept.exists()) == (6, True, False)
+
+
 def test_a_failed_operation_ends_with_one(cli: Cli) -> None:
     failed = cli("kernel", "add", "-n", "lab", "-v", "0.0-nothing")
     assert failed.returncode == 1

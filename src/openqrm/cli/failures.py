@@ -19,7 +19,7 @@ EXIT_CODES: dict[int, str] = {
     FAILED: "the operation was accepted and failed, was cancelled or needs attention",
     USAGE: "wrong usage, or an argument that the server refuses (422, 413, 415)",
     NOT_FOUND: "there is no such thing (404)",
-    CONFLICT: "a state, another holder or a missing capability is in the way (409, 412)",
+    CONFLICT: "a state, another holder or a missing capability is in the way (409, 412, 429)",
     AUTH: "not logged in, or not allowed (401, 403)",
     UNREACHABLE: "the server does not answer, or its database is away (503)",
     SERVER: "the server failed, or a host it depends on (500, 502, 504)",
@@ -37,6 +37,7 @@ _OF_STATUS = {
     413: USAGE,
     415: USAGE,
     422: USAGE,
+    429: CONFLICT,
     503: UNREACHABLE,
 }
 
