@@ -33,6 +33,7 @@ from openqrm.engine.plugins.hooks import hooks_over
 from openqrm.engine.plugins.monitor import Monitor
 from openqrm.engine.plugins.supervisor import Supervisor, notifier
 from openqrm.engine.runner import Runner
+from openqrm.netboot.handover import Digests
 from openqrm.netboot.listener import BootContext, BootServer
 from openqrm.netboot.node_files import PackedFiles
 from openqrm.operations.changes import CHANGES
@@ -228,6 +229,7 @@ class Controller:
             api_url=self.settings.url,
             boot_url=self.settings.boot_url,
             authorized_key=self.installation.key.public,
+            digest=Digests(self.settings.boot_dir),
             heartbeat_seconds=self.settings.heartbeat_seconds,
             moved=self.hosts.forget if isinstance(self.hosts, RemoteHosts) else None,
         )

@@ -16,6 +16,7 @@ import pytest
 from openqrm.api.node import hub
 from openqrm.api.node.context import NodeContext
 from openqrm.domain.appliance import Appliance
+from openqrm.domain.kernel import Kernel
 from openqrm.domain.lease import Lease
 from openqrm.domain.machine import Stage, TokenPurpose
 from openqrm.domain.network import AddressRange, Network
@@ -65,9 +66,10 @@ def served(sql_database: SqlDatabase, sql_url: str, certificate: tuple[Path, Pat
         files=OneFile(),
         health=one.health,
         enrol=lambda _, number: one.enrolled.append(number),
-        api_url="",
-        boot_url="",
+        api_url="https://127.0.0.1:8443",
+        boot_url="http://127.0.0.1:8080",
         authorized_key="",
+        digest=lambda kernel, name: f"sum-of-{kernel}-{name}",
         heartbeat_seconds=1,
     )
     with serving(one, context, certificate[1]):
@@ -83,6 +85,24 @@ def test_curl_registers_a_machine_and_a_shell_reads_the_answer(served: ServedNod
     assert served.enrolled == [int(answer["RESOURCE_ID"])]
     served.register("00000000-b")
     assert len(served.enrolled) == 1, "only a machine never seen before is enrolled"
+
+
+def test_a_machine_that_leaves_by_kexec_is_told_what_to_boot_and_gets_its_ticket(served: ServedNodeApi) -> None:
+    with served.database.write() as writer:
+        writer.insert(Kernel(name="default", version="6.1", default=True, ready=True, arguments="quiet"))
+    answer = served.register()
+    number, token = int(answer["RESOURCE_ID"]), answer["TOKEN"]
+    status, told = served.curl(f"{served.url}/node/v1/boot", token=token)
+    assert status == 200
+    assert "BOOT_KERNEL_SHA256='sum-of-default-vmlinuz'\n" in told
+    assert f"openqrm.mac={MAC} openqrm.kernel=default quiet'" in told
+    assert served.curl(f"{served.url}/node/v1/ticket", token=token)[0] == 404, "no boot is awaited"
+    served.order(number, "idle")
+    status, ticket = served.curl(f"{served.url}/node/v1/ticket", token=token)
+    assert status == 200
+    assert "etc/openqrm/ticket" in ticket
+    for path in ("boot", "ticket"):
+        assert served.curl(f"{served.url}/node/v1/{path}", token="made up")[0] == 401
 
 
 def test_orders_go_out_as_they_are_committed_and_answers_come_back(served: ServedNodeApi) -> None:

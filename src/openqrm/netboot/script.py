@@ -51,6 +51,18 @@ def nothing_to_boot(reason: str) -> str:
     return f"#!ipxe\necho openQRM: {shown}\nexit 1\n"
 
 
+def kernel_words(decision: BootDecision, *, boot_url: str, api_url: str, mac: str) -> list[str]:
+    """What the kernel is told, without the names of initrds. InvalidError for words that cannot be on a line."""
+    name = quote(decision.kernel.name if decision.kernel else "", safe="")
+    return [
+        f"openqrm.api={check_word(api_url)}",
+        f"openqrm.boot={check_word(boot_url)}",
+        f"openqrm.mac={check_word(mac)}",
+        f"openqrm.kernel={name}",
+        *(check_word(word) for word in decision.arguments),
+    ]
+
+
 def boot(decision: BootDecision, *, boot_url: str, api_url: str, mac: str, platform: str) -> str:
     """The script of one machine. `mac` is written with colons; InvalidError for words that cannot be on a line.
 
@@ -65,13 +77,7 @@ def boot(decision: BootDecision, *, boot_url: str, api_url: str, mac: str, platf
     if decision.ticket:
         initrds.append(("ticket", f"{boot_url}/boot/ticket/{mac.replace(':', '-')}"))
     initrds += [(f"extra{number}", check_word(url)) for number, url in enumerate(decision.extra_initrds)]
-    words = [
-        f"openqrm.api={check_word(api_url)}",
-        f"openqrm.boot={boot_url}",
-        f"openqrm.mac={check_word(mac)}",
-        f"openqrm.kernel={name}",
-        *(check_word(word) for word in decision.arguments),
-    ]
+    words = kernel_words(decision, boot_url=boot_url, api_url=api_url, mac=mac)
     if platform == "efi":
         words = [*(f"initrd={label}" for label, _ in initrds), *words]
     line = " ".join(words)

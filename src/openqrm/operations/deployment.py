@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is needed beside the database. `file` reads a node file by name."""
+    """What is needed beside the database. `file` reads a node file by name; `digest` gives the SHA-256 of a kernel's
+    file by both their names, empty when there is none: machines refuse that."""
 
     drivers: Callable[[Reader], Drivers]
     hooks: Callable[[Reader], Hooks]
@@ -35,6 +36,7 @@ class Surroundings:
     api_url: str
     boot_url: str
     authorized_key: str
+    digest: Callable[[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def assignments(writer: Writer, session: Session, around: Surroundings) -> dict[
         "VMLINUZ_URL": f"{files}/vmlinuz",
         "INITRAMFS_URL": f"{files}/initramfs",
         "MODULES_URL": f"{files}/modules.tar.gz",
+        **_digests(held.kernel, method, around),
         "ROOT_PASSWORD_HASH": held.image.root_password_hash,
         "FIRST_BOOT": "1" if held.image.fresh else "0",
         "NAME": held.appliance.name,
@@ -93,6 +96,13 @@ def assignments(writer: Writer, session: Session, around: Surroundings) -> dict[
         "TOKEN": _admission(writer, session, held.lease, method),
         "RETURN": "kexec",
     }
+
+
+def _digests(kernel: Kernel, method: str, around: Surroundings) -> dict[str, str]:
+    """The files come over plain HTTP; only those that this method fetches are looked at."""
+    wanted = {"switch": ("modules.tar.gz",), "kexec": ("vmlinuz", "initramfs")}.get(method, ())
+    names = {"VMLINUZ_SHA256": "vmlinuz", "INITRAMFS_SHA256": "initramfs", "MODULES_SHA256": "modules.tar.gz"}
+    return {key: around.digest(kernel.name, name) if name in wanted else "" for key, name in names.items()}
 
 
 def _held(reader: Reader, session: Session) -> _Held:

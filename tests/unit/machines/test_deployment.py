@@ -73,6 +73,7 @@ def asked(world: World, token: str, *changes: BootChange, hook: bytes | None = H
         "https://10.99.0.1:8443",
         "http://10.99.0.1:8080",
         "ssh-ed25519 AAAA openqrm\n",
+        lambda kernel, file: f"sum of {kernel} {file}",
     )
     with world.database.write() as writer:
         session = machine_tokens.session_of(writer, token)
@@ -109,6 +110,9 @@ def test_the_answer_holds_all_that_the_initramfs_needs(world: World) -> None:
         "VMLINUZ_URL": "http://10.99.0.1:8080/boot/kernels/default/vmlinuz",
         "INITRAMFS_URL": "http://10.99.0.1:8080/boot/kernels/default/initramfs",
         "MODULES_URL": "http://10.99.0.1:8080/boot/kernels/default/modules.tar.gz",
+        "VMLINUZ_SHA256": "",
+        "INITRAMFS_SHA256": "",
+        "MODULES_SHA256": "sum of default modules.tar.gz",
         "ROOT_PASSWORD_HASH": "$6$x",
         "FIRST_BOOT": "1",
         "NAME": "web",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -141,30 +142,72 @@ def test_a_refused_stream_asks_for_a_new_registration(shell: list[str], library:
     assert (library.parent / "unauthorized").exists()
 
 
+LEAVING = """
+BOOT=http://c API=https://c MAC=m
+fetch() {
+    case $1 in
+    */boot) cp "$RUN/boot.served" "$2" ;;
+    */vmlinuz) echo kernel >"$2" ;;
+    */initramfs) echo initramfs >"$2" ;;
+    */ticket) echo "$TICKET_ANSWER" >"$2.part"; [ "$TICKET_ANSWER" = ticket ] && mv "$2.part" "$2" ;;
+    esac
+}
+kexec_load() { cat "$1" "$2"; echo "$3"; }
+load_next_boot || echo reboot
+"""
+
+
 @pytest.mark.parametrize(
-    ("script", "expected"),
+    ("kernel", "ticket", "expected"),
     [
-        (
-            (
-                "#!ipxe\nkernel http://c/vmlinuz openqrm.mac=m initrd=initramfs initrd=ticket quiet\n"
-                "initrd --name initramfs http://c/initramfs\ninitrd --name ticket http://c/ticket\nboot\n"
-            ),
-            "http://c/vmlinuz|openqrm.mac=m quiet| http://c/initramfs http://c/ticket",
-        ),
-        ("#!ipxe\nkernel --name k http://c/k a\ninitrd http://c/i\n", "http://c/k|a| http://c/i"),
-        ("#!ipxe\nsanboot --no-describe --drive 0x80\n", "none"),
-        ("#!ipxe\nkernel ${base}/vmlinuz a\ninitrd http://c/i\n", "none"),
+        ("kernel", "ticket", "kernel initramfs ticket a=1 b"),
+        ("kernel", '{"status":404}', "kernel initramfs a=1 b"),
+        ("kernel", '{"status":503}', "reboot"),
+        ("another", "ticket", "reboot"),
+        ("", "ticket", "reboot"),
     ],
+    ids=["awaited", "not awaited", "controller away", "another kernel", "no digest"],
 )
-def test_leaving_follows_the_boot_script(shell: list[str], library: Path, script: str, expected: str) -> None:
-    (library.parent / "served").write_text(script)
-    out = run(
-        shell,
-        library,
-        'BOOT=http://c MAC=m; fetch() { cp "$RUN/served" "$2"; }\n'
-        'boot_script && echo "$SCRIPT_KERNEL|$SCRIPT_ARGS|$SCRIPT_INITRDS" || echo none',
+def test_leaving_boots_what_the_controller_says_over_tls(
+    shell: list[str], library: Path, kernel: str, ticket: str, expected: str
+) -> None:
+    digest = {name: hashlib.sha256(f"{name}\n".encode()).hexdigest() for name in ("kernel", "initramfs", "another")}
+    (library.parent / "boot.served").write_text(
+        f"BOOT_KERNEL='http://c/vmlinuz'\nBOOT_KERNEL_SHA256='{digest.get(kernel, '')}'\n"
+        f"BOOT_INITRD='http://c/initramfs'\nBOOT_INITRD_SHA256='{digest['initramfs']}'\nBOOT_ARGS='a=1 b'\n"
     )
-    assert out.strip() == expected
+    assert run(shell, library, f"TICKET_ANSWER='{ticket}'\n{LEAVING}").split() == expected.split()
+
+
+@pytest.mark.parametrize("served", ["genuine", "another", "cut"])
+def test_modules_take_the_place_of_the_old_ones_only_with_the_right_checksum(
+    shell: list[str], library: Path, tmp_path: Path, served: str
+) -> None:
+    tree = tmp_path / "tree/lib/modules/6.1"
+    tree.mkdir(parents=True)
+    (tree / "new.ko").write_bytes(bytes(range(256)) * 500)
+    (tree / "modules.dep").touch()
+    subprocess.run(["tar", "-czf", tmp_path / "good", "-C", tmp_path / "tree", "lib"], check=True)
+    digest = hashlib.sha256((tmp_path / "good").read_bytes()).hexdigest()
+    content = (tmp_path / "good").read_bytes()
+    given = {"genuine": content, "another": content + b"\0", "cut": content[:-100]}[served]
+    (tmp_path / "served").write_bytes(given)
+    old = tmp_path / "root/lib/modules/6.1"
+    old.mkdir(parents=True)
+    (old / "old.ko").touch()
+    script = f"""
+    . {NODE}/initramfs/image.sh
+    refuse() {{ echo "refused: $*"; exit 1; }}
+    box() {{ if [ "$1" = wget ]; then cat {tmp_path}/served; else "$@"; fi; }}
+    sha256sum() {{ if [ "$#" = 1 ]; then echo "other  x"; else command sha256sum "$@"; fi; }}
+    MODULES=/lib/modules/6.1 MODULES_URL=http://c/m MODULES_SHA256={digest} IMAGE_MODULES=all ID=o1
+    install_modules {tmp_path}/root
+    """
+    out = run(shell, library, script)
+    assert ("refused" in out) is (served != "genuine")
+    left = sorted(path.name for path in old.iterdir())
+    assert left == (["modules.dep", "new.ko"] if served == "genuine" else ["old.ko"])
+    assert [path.name for path in (tmp_path / "root/lib/modules").iterdir()] == ["6.1"]
 
 
 def test_services_start_and_stop_with_the_list(shell: list[str], library: Path) -> None:

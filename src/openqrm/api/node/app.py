@@ -16,6 +16,9 @@ from openqrm.api.node.hub import Hub
 from openqrm.api.node.strangers import Strangers
 from openqrm.api.node.stream import StreamEndpoint
 from openqrm.domain.errors import ConflictError, NotFoundError, OpenqrmError, UnauthenticatedError, UnavailableError
+from openqrm.domain.resource import Resource
+from openqrm.netboot import handover, tickets
+from openqrm.netboot.lookup import decision_for
 from openqrm.operations import deployment, machine_tokens, machines
 from openqrm.operations.machine_report import Report
 
@@ -63,6 +66,7 @@ class NodeApi:
             context.api_url,
             context.boot_url,
             context.authorized_key,
+            context.digest,
         )
 
     async def register(self, request: Request) -> Response:
@@ -128,6 +132,33 @@ class NodeApi:
 
         return wire.plain(wire.assignments(await self._hub.writing(compute)))
 
+    async def boot(self, request: Request) -> Response:
+        """What the machine boots next, for one that leaves by kexec."""
+        token = wire.bearer(request.scope["headers"])
+
+        def compute() -> dict[str, str]:
+            context = self._context
+            with context.database.read() as reader:
+                resource = _present(reader, token)
+                decision = decision_for(reader, resource, context.hooks)
+            urls = {"boot_url": context.boot_url, "api_url": context.api_url}
+            return handover.assignments(decision, **urls, mac=resource.mac or "", digest=context.digest)
+
+        return wire.plain(wire.assignments(await self._hub.blocking(compute)))
+
+    async def ticket(self, request: Request) -> Response:
+        """The ticket for that boot, as an initrd. It is the machine that asks, so that none is refused it."""
+        token = wire.bearer(request.scope["headers"])
+
+        def issue() -> bytes:
+            with self._context.database.write() as writer:
+                resource = _present(writer, token)
+                if not decision_for(writer, resource, self._context.hooks).ticket:
+                    raise NotFoundError("no boot of this machine is awaited")
+                return tickets.archive(tickets.issue(writer, resource))
+
+        return Response(await self._hub.writing(issue), media_type="application/octet-stream")
+
     async def file(self, request: Request) -> Response:
         """The agent, or a plug-in's file for machines."""
         token, name = wire.bearer(request.scope["headers"]), request.path_params["name"]
@@ -176,6 +207,15 @@ def _known(reader: Reader, token: str) -> Session:
     return session
 
 
+def _present(reader: Reader, token: str) -> Resource:
+    """The machine that a token speaks for, in its present boot."""
+    session = _known(reader, token)
+    resource = reader.get(Resource, session.resource_id)
+    if resource.boot_id != session.boot_id:
+        raise UnauthenticatedError("this machine has booted anew since", remedy="register")
+    return resource
+
+
 async def _report(request: Request) -> Report | Response:
     body = b""
     async for chunk in request.stream():
@@ -212,6 +252,8 @@ def create_node_app(context: NodeContext, hub: Hub | None = None) -> Starlette:
         Route("/stream", StreamEndpoint(context, hub), methods=["POST"]),
         Route("/register", _answers(api.register), methods=["POST"]),
         Route("/deployment", _answers(api.deployment), methods=["GET"]),
+        Route("/boot", _answers(api.boot), methods=["GET"]),
+        Route("/ticket", _answers(api.ticket), methods=["GET"]),
         Route("/files/{name}", _answers(api.file), methods=["GET"]),
         Route("/services", _answers(api.services), methods=["GET"]),
         Route("/services/{name}.tar.gz", _answers(api.service), methods=["GET"]),

@@ -57,7 +57,8 @@ class NodeFiles(Protocol):
 class NodeContext:
     """`enrol` queues, in the registration's own transaction, what plug-ins do when a resource joins; `moved` is awaited
     after one with another address or other SSH host keys than before. `api_url` and
-    `boot_url` are the addresses machines use. `authorized_key` is the installation's public SSH key.
+    `boot_url` are the addresses machines use. `authorized_key` is the installation's public SSH key. `digest` gives the
+    SHA-256 of a kernel's file by both their names, empty when there is none; it may block.
     """
 
     database: Database
@@ -70,6 +71,7 @@ class NodeContext:
     api_url: str
     boot_url: str
     authorized_key: str
+    digest: Callable[[str, str], str]
     heartbeat_seconds: int = 10
     moved: Callable[[int], Awaitable[None]] | None = None
     readers: ThreadPoolExecutor = field(

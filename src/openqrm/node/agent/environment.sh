@@ -59,6 +59,19 @@ fetch() { # URL FILE: whole or not at all; after a refusal by the API, FILE.part
 	done
 }
 
+checked() { # FILE SHA256: false, and the file is gone, when it is another one than the controller told us over TLS
+	sum=$(box sha256sum "$1")
+	[ -n "$2" ] && [ "${sum%% *}" = "$2" ] && return 0
+	log "${1##*/} has another checksum than the controller says"
+	rm -f "$1"
+	return 1
+}
+
+fetch_ticket() { # FILE: for the boot that we make ourselves; empty when the controller awaits none
+	fetch "$API/node/v1/ticket" "$1" && return 0
+	grep -qs '"status": *404' "$1.part" && : >"$1"
+}
+
 fetch_once() { # URL FILE; FILE.said holds what a plain download said
 	rm -f "$2.part" "$2.said"
 	case $1 in

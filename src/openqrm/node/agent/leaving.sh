@@ -5,45 +5,20 @@ kexec_load() { # VMLINUZ INITRAMFS COMMAND_LINE: the newer system call first, it
 	rt kexec -s -l "$1" --initrd="$2" --command-line="$3" || rt kexec -c -l "$1" --initrd="$2" --command-line="$3"
 }
 
-boot_script() { # what the firmware would be told now: sets SCRIPT_KERNEL SCRIPT_ARGS SCRIPT_INITRDS; false for other boots
-	SCRIPT_KERNEL='' SCRIPT_ARGS='' SCRIPT_INITRDS=''
-	fetch "$BOOT/boot/script/$MAC?platform=pcbios" "$RUN/boot.ipxe" || return 1
-	while read -r verb rest; do
-		rest=${rest%"$CR"}
-		case $verb in
-		kernel)
-			while case $rest in --*) true ;; *) false ;; esac do rest=${rest#* * }; done
-			SCRIPT_KERNEL=${rest%% *}
-			SCRIPT_ARGS=
-			for word in ${rest#"$SCRIPT_KERNEL"}; do
-				case $word in initrd=*) ;; *) SCRIPT_ARGS="$SCRIPT_ARGS${SCRIPT_ARGS:+ }$word" ;; esac
-			done
-			;;
-		initrd)
-			while case $rest in --*) true ;; *) false ;; esac do rest=${rest#* * }; done
-			SCRIPT_INITRDS="$SCRIPT_INITRDS ${rest%% *}"
-			;;
-		esac
-	done <"$RUN/boot.ipxe"
-	# shellcheck disable=SC2016 # a variable of iPXE's, which only iPXE can fill in
-	case "$SCRIPT_KERNEL$SCRIPT_INITRDS$SCRIPT_ARGS" in '' | *'${'*) return 1 ;; esac
-}
-
-load_from_script() { # load what the boot script says, so that leaving needs no firmware
-	boot_script || return 1
+load_next_boot() { # what the controller has us boot now, told over TLS: leaving needs no firmware, and no trust in HTTP
 	mkdir -p "$RUN/kexec"
-	fetch "$SCRIPT_KERNEL" "$RUN/kexec/vmlinuz" || return 1
-	: >"$RUN/kexec/initrd"
-	for url in $SCRIPT_INITRDS; do
-		if ! fetch "$url" "$RUN/kexec/one"; then
-			# The boot is awaited no longer; without a ticket the machine is merely idle.
-			case $url in */boot/ticket/*) continue ;; *) return 1 ;; esac
-		fi
-		cat "$RUN/kexec/one" >>"$RUN/kexec/initrd"
-	done
-	kexec_load "$RUN/kexec/vmlinuz" "$RUN/kexec/initrd" "$SCRIPT_ARGS"
+	next=$RUN/kexec
+	BOOT_KERNEL='' BOOT_KERNEL_SHA256='' BOOT_INITRD='' BOOT_INITRD_SHA256='' BOOT_ARGS=''
+	fetch "$API/node/v1/boot" "$next/boot.env" || return 1
+	# shellcheck source=/dev/null
+	. "$next/boot.env"
+	fetch "$BOOT_KERNEL" "$next/vmlinuz" && checked "$next/vmlinuz" "$BOOT_KERNEL_SHA256" || return 1
+	fetch "$BOOT_INITRD" "$next/initrd" && checked "$next/initrd" "$BOOT_INITRD_SHA256" || return 1
+	fetch_ticket "$next/ticket" || return 1
+	cat "$next/ticket" >>"$next/initrd"
+	kexec_load "$next/vmlinuz" "$next/initrd" "$BOOT_ARGS"
 	loaded=$?
-	rm -rf "$RUN/kexec"
+	rm -rf "$next"
 	return $loaded
 }
 
@@ -65,7 +40,7 @@ leave() { # kexec|reboot|poweroff, cleanly and through the image's own means
 
 return_to_idle() { # ID
 	mode=${RETURN:-kexec}
-	if [ "$mode" = kexec ] && ! load_from_script; then
+	if [ "$mode" = kexec ] && ! load_next_boot; then
 		log "kexec is not possible here: back to idle by a reboot"
 		mode=reboot
 	fi

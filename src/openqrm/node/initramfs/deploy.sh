@@ -70,8 +70,10 @@ prepare_root() {
 
 load_other_kernel() {
 	fetch "$VMLINUZ_URL" /run/openqrm/vmlinuz || refuse "the kernel could not be fetched"
+	checked /run/openqrm/vmlinuz "$VMLINUZ_SHA256" || refuse "the kernel has another checksum than ordered"
 	fetch "$INITRAMFS_URL" /run/openqrm/initrd || refuse "the initramfs could not be fetched"
-	fetch "$BOOT/boot/ticket/$MAC" /run/openqrm/ticket || refuse "no boot ticket for the other kernel"
+	checked /run/openqrm/initrd "$INITRAMFS_SHA256" || refuse "the initramfs has another checksum than ordered"
+	fetch "$API/node/v1/ticket" /run/openqrm/ticket || refuse "no boot ticket for the other kernel"
 	cat /run/openqrm/ticket >>/run/openqrm/initrd
 	arguments="openqrm.api=$API openqrm.boot=$BOOT openqrm.mac=$MAC openqrm.kernel=$KERNEL $KERNEL_ARGS"
 	if ! kexec_load /run/openqrm/vmlinuz /run/openqrm/initrd "$arguments"; then

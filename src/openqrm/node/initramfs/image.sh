@@ -30,10 +30,30 @@ install_modules() { # the whole tree, unless the image has it (the stamp says so
 	first_line "$1$MODULES/openqrm-stamp"
 	[ "$LINE" = "${sum%% *}" ] && return 0
 	say "progress $ID 50 installing kernel modules"
-	rm -rf "${1:?}$MODULES"
-	wget -q -O - "${MODULES_URL:-$BOOT/boot/kernels/$KERNEL/modules.tar.gz}" | tar -xzf - -C "$1" ||
+	unpack_modules "$1/lib/modules/.openqrm" || {
+		rm -rf "$1/lib/modules/.openqrm"
 		refuse "the kernel modules could not be installed"
+	}
+	rm -rf "${1:?}$MODULES"
+	mv "$1/lib/modules/.openqrm$MODULES" "$1$MODULES" || refuse "the kernel modules could not be put in place"
+	rm -rf "$1/lib/modules/.openqrm"
 	log "modules installed"
+}
+
+unpack_modules() { # DIRECTORY: beside the image's own until all of it has the checksum that was told over TLS
+	rm -rf "$1" "$RUN/modules.pipe"
+	mkdir -p "$1"
+	mkfifo "$RUN/modules.pipe"
+	box sha256sum <"$RUN/modules.pipe" >"$RUN/modules.sum" &
+	summing=$!
+	# What follows the archive's end is read too: it is part of the sum.
+	box wget -q -O - "$MODULES_URL" | box tee "$RUN/modules.pipe" | { box tar -xzf - -C "$1" && : >"$1/.whole"; cat >/dev/null; }
+	wait "$summing"
+	first_line "$RUN/modules.sum"
+	rm -f "$RUN/modules.pipe"
+	[ -n "$MODULES_SHA256" ] && [ "${LINE%% *}" = "$MODULES_SHA256" ] && [ -f "$1/.whole" ] && return 0
+	log "the modules have another checksum than ordered, or are not whole"
+	return 1
 }
 
 write_fstab() {
