@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
+import resource
 import sys
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from openqrm.admin.syslog import commands_to_syslog
 from openqrm.bootstrap import Controller
 from openqrm.domain.errors import OpenqrmError
 from openqrm.settings import load
+
+FILES = 65_536
+"""Open files a controller asks for; more would cost the programs it starts, some of which close all they might have."""
 
 
 def main(argv: list[str]) -> int:
@@ -31,9 +36,18 @@ def main(argv: list[str]) -> int:
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
             stream=sys.stderr,
         )
+        _allow_files()
         with commands_to_syslog(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
             loop.run(Controller(prepare(settings)).serve())
     except (OSError, ValueError, OpenqrmError) as error:
         print(f"openqrm controller: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _allow_files() -> None:
+    """Every machine's stream is an open file, and the usual soft limit is 1,024: take what we may have of `FILES`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    with contextlib.suppress(OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
