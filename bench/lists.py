@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.installation import Site, World, running
+from bench.installation import Site, World, running, settle
 from bench.stock import add_resources
 from openqrm.admin.setup import prepare
 
@@ -89,6 +89,7 @@ def run(world: World) -> dict[str, Any]:
         small = measured(site)
         database = prepare(site.settings).database
         add_resources(database, SMALL + 1, LARGE)
+        settle(database)
         database.close()
         large = measured(site)
         rss = site.rss_mb()
