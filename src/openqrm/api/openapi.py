@@ -52,8 +52,8 @@ _REFUSALS = {
     429: "The caller has too many event streams open",
     422: "An argument does not fit; `field` names it",
     502: "A command on a host failed; `output` has what it said",
-    503: "The database is away; try again after Retry-After seconds",
-    504: "A host does not answer",
+    503: "The database is away, or too many dry runs or event streams are open; try again after Retry-After seconds",
+    504: "A host does not answer, or not in the time of a dry run",
 }
 _READING = (401, 403, 404, 422, 503)
 _CHANGING = (401, 403, 404, 409, 412, 413, 415, 422, 502, 503, 504)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from openqrm.domain.errors import CommandFailedError, OpenqrmError
+from openqrm.domain.errors import CommandFailedError, OpenqrmError, TimeoutPassedError
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.user import SYSTEM, Actor, User, UserRole
 from openqrm.engine.ports import Ready
@@ -59,6 +59,8 @@ class Planners:
     offload: Offload = asyncio.to_thread
     loop: asyncio.AbstractEventLoop | None = None
     """Where `hosts` lives, for dry runs, which are called in other threads; set by `attach`."""
+    dry_run_seconds: float = 20.0
+    """How long a phase of a dry run waits for its facts."""
 
     def attach(self) -> None:
         """Remember the running loop."""
@@ -141,8 +143,20 @@ class Planners:
         if not wanted:
             return Facts()
         if self.loop is None:
-            return asyncio.run(self.gather(wanted))
-        return asyncio.run_coroutine_threadsafe(self.gather(wanted), self.loop).result()
+            return asyncio.run(self._soon(wanted))
+        return asyncio.run_coroutine_threadsafe(self._soon(wanted), self.loop).result()
+
+    async def _soon(self, wanted: Sequence[Fact[Any]]) -> Facts:
+        """Somebody waits for the answer."""
+        try:
+            async with asyncio.timeout(self.dry_run_seconds):
+                return await self.gather(wanted)
+        except TimeoutError:
+            hosts = ", ".join(str(host) for host in sorted({fact.host for fact in wanted}))
+            raise TimeoutPassedError(
+                f"hosts {hosts} did not say within {self.dry_run_seconds:g} s what the plan depends on",
+                remedy="try again, or call the operation itself, which has more time",
+            ) from None
 
     @contextmanager
     def _admitted(self, declared: Operation, call: Call) -> Iterator[tuple[Writer, int, tuple[Step, ...]]]:

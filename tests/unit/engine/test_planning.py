@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from openqrm.domain.entities import ENTITIES
-from openqrm.domain.errors import CommandFailedError, ConflictError, NotFoundError, UnreachableError
+from openqrm.domain.errors import CommandFailedError, ConflictError, NotFoundError, TimeoutPassedError, UnreachableError
 from openqrm.domain.operation import Counter, OperationStatus
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.user import SYSTEM, Actor, User, UserRole
@@ -122,6 +123,15 @@ async def test_a_phase_is_planned_from_facts_arguments_and_the_database() -> Non
     assert context.actor == Actor("ann", UserRole.OPERATOR, 1)
     assert context.operation_id == 7
     assert context.settings == {"url": "https://controller", "own": "thing.start"}
+
+
+def test_a_dry_run_waits_for_hosts_a_while_only() -> None:
+    database, hosts = MemoryDatabase(), FakeHosts()
+    hosts.host(3).delay = 5
+    chosen = replace(planners(database, hosts), dry_run_seconds=0.05)
+    call = Call("thing.start", SYSTEM, None, GivenArguments(word="x"))
+    with pytest.raises(TimeoutPassedError, match="hosts 3, 4 did not say within"):
+        chosen.dry_run(DECLARED, call)
 
 
 def test_facts_are_asked_at_the_same_time() -> None:
