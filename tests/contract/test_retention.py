@@ -146,7 +146,7 @@ def test_leases_orders_tickets_and_sessions(database: AnyDatabase, clock: Clock)
         ]
         orders = [
             writer.insert(MachineOrder(resource_id=machine.id, verb="reboot", state=state, operation_id=operation))
-            for state, operation in (("done", None), ("open", None), ("failed", started[0].id))
+            for state, operation in (("done", None), ("open", None), ("failed", started[0].id), ("void", started[2].id))
         ]
         tickets = [
             writer.insert(
@@ -159,6 +159,6 @@ def test_leases_orders_tickets_and_sessions(database: AnyDatabase, clock: Clock)
     prune(database)
     assert ids(database, Lease) == [leases[2].id], "its generation is the last one used"
     assert ids(database, Operation) == [started[2].id], "the lease names it"
-    assert ids(database, MachineOrder) == [orders[1].id]
+    assert ids(database, MachineOrder) == [orders[1].id, orders[3].id], "an order goes with its operation"
     assert ids(database, BootTicket) == [tickets[2].id], "the machine may show it again"
     assert ids(database, EndedSession) == []

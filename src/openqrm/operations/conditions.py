@@ -66,8 +66,10 @@ def machine_back(reader: Reader, call: ChangeCall) -> Progress:
     """
     resource = reader.get(Resource, int(call.arguments["resource_id"]))
     order = _newest(reader, call, "deploy")
-    if order is None or resource.phase is Phase.OFF:
-        return Progress(done=True, text=f"{resource.name} is {resource.phase} and was not told to deploy")
+    if order is None:
+        return Progress(done=True, text=f"{resource.name} was not told to deploy anything")
+    if resource.phase is Phase.OFF:
+        return Progress(done=True, text=f"{resource.name} is off")
     if resource.phase is Phase.IDLE and (resource.boot_id != order.boot_id or _said_idle(reader, call, order)):
         return Progress(done=True, text=f"{resource.name} is idle")
     if call.arguments.get("revocable") and resource.health is not Health.OK:

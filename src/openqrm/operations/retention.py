@@ -171,9 +171,9 @@ def _let_go(writer: Writer, operation: Operation) -> None:
 
 
 def _orders(writer: Writer, limits: Limits, behind: int, spare: int) -> _Found:
-    """Those of operations go with them."""
+    """Those of operations go with them: until then they say what a machine was told, which an undo must know."""
     del spare
-    rows = writer.find(MachineOrder, limit=BATCH, id__gt=behind, state__in=DONE_ORDERS)
+    rows = writer.find(MachineOrder, limit=BATCH, id__gt=behind, state__in=DONE_ORDERS, operation_id__null=True)
     limit = _before(writer, limits.operations_days)
     gone = [row for row in rows if _changed(row) < limit]
     return _Found([(MachineOrder, row.id) for row in gone], _behind(rows, limit))
