@@ -1,4 +1,4 @@
-"""Changes and conditions over counters called *things*, and stories of a site on virtual time, to test the engine by."""
+"""Changes and conditions over counters called *things*, and a site on virtual time, for tests of the engine."""
 
 from __future__ import annotations
 
