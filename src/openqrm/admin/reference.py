@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openqrm.api.compact import compact
+from openqrm.api.problems import MediaTypeError, TooLargeError, TooManyError
 from openqrm.api.projection import collections, endpoint
 from openqrm.cli.failures import EXIT_CODES
 from openqrm.cli.main import OWN, admin_commands
@@ -144,7 +145,7 @@ def errors_page(registry: Registry) -> str:
         for _, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, errors.OpenqrmError) and kind is not errors.OpenqrmError
     ]
-    classes.append(ChangedError)
+    classes += (ChangedError, MediaTypeError, TooLargeError, TooManyError)
     classes.sort(key=lambda each: (each.status, each.code))
     rows = [(f"`{kind.code}`", kind.status, (kind.__doc__ or "").strip().splitlines()[0]) for kind in classes]
     return (
