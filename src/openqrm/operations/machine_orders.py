@@ -136,7 +136,8 @@ def done(writer: Writer, session: Session, message: Done) -> None:
     writer.update(order, state="done", progress=100, text=text)
     if order.verb == "idle" and session.stage is Stage.INITRAMFS:
         _idle_already(writer, resource, order)
-    elif order.verb == "poweroff":
+    elif order.verb == "poweroff" and session.stage is Stage.INITRAMFS:
+        # From inside an image the word comes before the shutdown: it is no proof that nothing is written any more.
         states.apply(writer, resource, "phase", "powered-off")
 
 

@@ -112,6 +112,15 @@ def test_a_machine_that_powers_off_is_off(world: World) -> None:
     assert world.resource(number).phase is Phase.OFF
 
 
+def test_an_image_that_is_about_to_power_off_is_not_off_yet(world: World) -> None:
+    number = world.register(BOOT).resource.id
+    world.phase(number, "deploy")
+    world.phase(number, "registered-image")
+    order = world.order(number, "poweroff")
+    said(world, number, Done(order.id, 0, "poweroff now"), stage=Stage.IMAGE)
+    assert world.resource(number).phase is Phase.ACTIVE
+
+
 def test_a_machine_may_log(world: World) -> None:
     number = world.register(BOOT).resource.id
     said(world, number, Log(Severity.WARNING, "no swap"))
