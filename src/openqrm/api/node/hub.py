@@ -41,7 +41,7 @@ class Hub:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._connections: dict[int, Connection] = {}
-        self.batches = Batches(context.database, context.health, self.writing)
+        self.batches = Batches(context.database, context.health, self.writing, self.blocking)
         self._changed: set[tuple[str, int]] = set()
         self._changes = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
