@@ -7,6 +7,7 @@ newest beat of each machine and takes beats in twice a second.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
 import resource
 import time
@@ -29,6 +30,8 @@ FILES_BESIDE_STREAMS = 500
 STEP_SECONDS = 8
 SETTLE_SECONDS = 2.5
 """Beats of the end of a step may wait half a second for company, and as long for those before them."""
+PACE_SECONDS = 10
+"""Seconds between two beats of a machine while others still connect."""
 OPENING = 100
 """Streams opened at once."""
 LOOK_SECONDS = 0.15
@@ -145,6 +148,7 @@ async def connect(site: Site, tokens: list[str]) -> list[Machine]:
     loop = asyncio.get_running_loop()
     tls: ssl.SSLContext = site.tls
     gate = asyncio.Semaphore(OPENING)
+    connected: list[Machine] = []
 
     async def one(token: str) -> Machine:
         async with gate:
@@ -152,9 +156,21 @@ async def connect(site: Site, tokens: list[str]) -> list[Machine]:
                 lambda: Machine(token), "127.0.0.1", site.settings.port, ssl=tls, server_hostname="127.0.0.1"
             )
             await machine.greeted
+            machine.beat()
+            connected.append(machine)
             return machine
 
-    return list(await asyncio.gather(*(one(token) for token in tokens)))
+    async def going_on() -> None:
+        for second in itertools.count():
+            await asyncio.sleep(1)
+            for machine in connected[second % PACE_SECONDS :: PACE_SECONDS]:
+                machine.beat()
+
+    speaking = asyncio.create_task(going_on())  # who is silent for too long is taken for lost
+    try:
+        return list(await asyncio.gather(*(one(token) for token in tokens)))
+    finally:
+        speaking.cancel()
 
 
 async def beat(machines: list[Machine], rate: int, seconds: float) -> int:
