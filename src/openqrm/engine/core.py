@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from openqrm.domain.errors import ConflictError
+from openqrm.domain.errors import ConflictError, UnreachableError
 from openqrm.domain.event import Severity
 from openqrm.domain.operation import OperationStatus, StepStatus
 from openqrm.engine.messages import (
@@ -173,7 +173,10 @@ def _went_wrong(
         return _rested(state, step, event.error, now)
     if step.atomic:
         step = replace(step, attempts=step.attempts + 1)
-    if isinstance(event, Failed) and event.retryable and step.attempts % policy.tries:
+    retryable = isinstance(event, Failed) and event.retryable
+    if retryable and state.forward_only and not undoing and event.error.get("code") == UnreachableError.code:
+        return _patient(state, step, event.error, now, policy)
+    if retryable and step.attempts % policy.tries:
         later = now + policy.pause(step.attempts)
         status = StepStatus.UNDOING if undoing else StepStatus.ACTING
         changes = {"status": status, "error": event.error, "not_before": later, "attempts": step.attempts}
@@ -182,6 +185,20 @@ def _went_wrong(
         return _stuck(state, step, event.error)
     untouched = isinstance(event, Refused) and step.attempts <= 1 and not step.doubt
     return _give_up(state, step, StepStatus.UNDONE if untouched else StepStatus.FAILED, event.error, now)
+
+
+def _patient(
+    state: OperationState, step: StepState, error: Mapping[str, Any], now: datetime, policy: Policy
+) -> Decision:
+    """A host is away and nothing can be taken back: go on when it is there again, however long that takes. Told once,
+    when others would give up."""
+    later = now + policy.patience(step.attempts)
+    changes = {"status": StepStatus.ACTING, "error": error, "not_before": later, "attempts": step.attempts}
+    raised: tuple[Raise, ...] = ()
+    if step.attempts == policy.tries:
+        text = f"{state.name} waits in step {step.name} for a host to come back: {error.get('detail', '')}"
+        raised = (Raise(Severity.WARNING, text, {"step": step.name, "title": step.title, "error": dict(error)}),)
+    return Decision(_with(state, step, **changes, doubt=False), Sleep(later), raised)
 
 
 def _rested(state: OperationState, step: StepState, error: Mapping[str, Any], now: datetime) -> Decision:

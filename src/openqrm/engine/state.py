@@ -25,10 +25,16 @@ class Policy:
 
     tries: int = TRIES
     backoff: tuple[float, ...] = (1.0, 4.0)
+    longest: float = 60.0
+    """Seconds between two looks for a host that an operation which only goes forward waits for."""
 
     def pause(self, attempts: int) -> timedelta:
         """The pause after that many tries."""
         return timedelta(seconds=self.backoff[min((attempts - 1) % self.tries, len(self.backoff) - 1)])
+
+    def patience(self, attempts: int) -> timedelta:
+        """The pause after that many tries to reach a host that is away: four times the one before, up to `longest`."""
+        return timedelta(seconds=min(self.longest, 4.0 ** min(attempts - 1, 16)))
 
 
 def patience(waited: timedelta) -> timedelta:

@@ -197,6 +197,32 @@ def test_forward_only_never_undoes_and_goes_on_where_it_stuck() -> None:
     assert play(decision.state, Succeeded(), Succeeded()).state.status is OperationStatus.DONE
 
 
+def test_forward_only_waits_for_a_host_that_is_away_and_says_so_once() -> None:
+    away = Failed({"code": "unreachable", "detail": "no route to host"})
+    decision = play(operation(step("plan", inert=True), step("b"), forward_only=True), Claimed())
+    now, pauses, texts = NOW, [], []
+    for _ in range(7):
+        decision = advance(decision.state, away, now)
+        assert isinstance(decision.command, Sleep)
+        pauses.append((decision.command.until - now).total_seconds())
+        texts += [(raised.severity, raised.text) for raised in decision.raised]
+        now = decision.command.until
+        decision = advance(decision.state, Timer(), now)
+        assert decision.command == Act("plan")
+    assert pauses == [1, 4, 16, 60, 60, 60, 60]
+    ((severity, text),) = texts
+    assert severity is Severity.WARNING
+    assert "plan" in text
+    assert "no route to host" in text
+    assert play(decision.state, Succeeded(), Succeeded()).state.status is OperationStatus.DONE
+
+
+def test_what_can_be_undone_does_not_wait_for_a_host_for_ever() -> None:
+    away = Failed({"code": "unreachable", "detail": "no route to host"})
+    decision = play(operation(step("a")), Claimed(), away, Timer(), away, Timer(), away)
+    assert decision.state.status is OperationStatus.UNDOING
+
+
 def test_after_a_crash_a_step_in_the_air_is_verified_first() -> None:
     state = play(operation(step("a", verifiable=True), step("b")), Claimed()).state
     decision = play(state, Claimed())
