@@ -33,7 +33,7 @@ class Progress:
             return
         for step in steps:
             mark = f"{step['name']} {step['status']}"
-            if step["status"] in ("done", "failed", "undone", "stuck") and mark not in self._shown:
+            if step["status"] in ("done", "failed", "undone", "stuck") and mark not in self._shown and _tells(step):
                 self._shown.add(mark)
                 self._line(f"  {_sign(step['status'])} {step['title'] or step['name']}{_reason(step)}")
         if self.live:
@@ -98,6 +98,15 @@ def failure(operation: dict[str, Any]) -> CliError | None:
             f"mend the cause, then: openqrm operation resume {number} (or give up: openqrm operation abandon {number})"
         )
     return CliError(f"{text}\n{output}" if output else text, FAILED, remedy=remedy, data=operation)
+
+
+def _tells(step: dict[str, Any]) -> bool:
+    """Whether its end says something: what only looked or waited, or never took effect, has nothing to take back."""
+    if step["status"] != "undone":
+        return True
+    if step["kind"] in ("planning", "wait"):
+        return bool(step["body"].get("undo_condition"))
+    return step["kind"] != "change" or not step.get("error")  # a change that failed was rolled back
 
 
 def _sign(status: str) -> str:

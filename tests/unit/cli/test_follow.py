@@ -1,0 +1,28 @@
+"""What somebody sees who waits for an operation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from openqrm.cli.follow import Progress
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def step(name: str, kind: str, status: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "title": "", "kind": kind, "status": status, "body": {}, "error": None} | fields
+
+
+def test_only_what_had_an_effect_is_shown_as_undone(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [
+        step("plan", "planning", "undone"),
+        step("grant", "run", "undone"),
+        step("ready", "wait", "undone", body={"undo_condition": "resource.back"}),
+        step("mark", "change", "undone"),
+        step("rolled-back", "change", "undone", error={"detail": "in the way"}),
+        step("running", "wait", "undone"),
+        step("never", "run", "pending"),
+    ]
+    Progress(quiet=False).show({"progress": 0, "status": "undoing"}, steps)
+    assert capsys.readouterr().err.split() == ["\u21b6", "grant", "\u21b6", "ready", "\u21b6", "mark"]
