@@ -28,17 +28,24 @@ def masked(call: Call) -> dict[str, Any]:
 
 
 def row(call: Call, key: str | None) -> OperationRecord:
-    """The call as an operation's row, not stored yet."""
+    """The call as an operation's row, not stored yet. One without a target is named by what it makes."""
     record = call.target
     return OperationRecord(
         name=call.operation,
         target_kind=record.entity.name if record else "",
         target_id=record.id if record else None,
-        target_name=(label(record) if record else "")[:1000],
+        target_name=named(call),
         arguments=masked(call),
         actor=call.actor.name,
         idempotency_key=key,
     )
+
+
+def named(call: Call) -> str:
+    """What the call is about: its target, else the name in its arguments; empty when there is neither."""
+    if call.target is not None:
+        return label(call.target)
+    return str(masked(call).get("name") or "")[:200]
 
 
 def masked_row(operation: Operation, row: OperationRecord) -> dict[str, Any]:
@@ -62,12 +69,13 @@ def asked(writer: Writer, call: Call, *, operation_id: int) -> None:
 def done(writer: Writer, call: Call, record: Record | None, *, operation_id: int | None) -> None:
     """Our database was changed at once."""
     subject = record if record is not None else call.target
-    named = f" {label(record)}" if record is not None and call.target is None else _of(call)
-    _write(writer, call, f"{call.operation}{named}", subject, operation_id)
+    of = f" {label(record)}" if record is not None and call.target is None else _of(call)
+    _write(writer, call, f"{call.operation}{of}", subject, operation_id)
 
 
 def _of(call: Call) -> str:
-    return f" {label(call.target)}" if call.target is not None else ""
+    name = named(call)
+    return f" {name}" if name else ""
 
 
 def _write(writer: Writer, call: Call, text: str, subject: Record | None, operation_id: int | None) -> None:
