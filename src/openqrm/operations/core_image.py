@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from openqrm.domain.model import Attr
 from openqrm.domain.storage import Image
 from openqrm.operations.crypt_hash import sha512_crypt
+from openqrm.operations.passwords import MINIMUM
 from openqrm.plugin_api.operation import Arguments, Operation
 
 if TYPE_CHECKING:
     from openqrm.plugin_api.operation import Call
     from openqrm.plugin_api.records import Writer
+
+
+def _long_enough(password: str) -> str:
+    if 0 < len(password) < MINIMUM:
+        raise ValueError(f"a password has at least {MINIMUM} characters")
+    return password
 
 
 class SetPassword(Arguments):
@@ -22,7 +29,12 @@ class SetPassword(Arguments):
     password: Annotated[
         str,
         Field(max_length=256, pattern=r"^[^\r\n]*$"),
-        Attr("Root password", help="empty: leave the one that is in the image", secret=True),
+        AfterValidator(_long_enough),
+        Attr(
+            "Root password",
+            help=f"at least {MINIMUM} characters; empty: leave the one that is in the image",
+            secret=True,
+        ),
     ]
 
 

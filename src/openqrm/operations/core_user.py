@@ -12,6 +12,7 @@ from openqrm.domain.user import Token, User, UserRole
 from openqrm.operations.arguments import creating, given, updating
 from openqrm.operations.authorize import self_or_admin
 from openqrm.operations.credentials import hash_password
+from openqrm.operations.passwords import MINIMUM
 from openqrm.plugin_api.operation import Arguments, Operation, needs
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.records import Reader, Writer
 
 Password = Annotated[
-    str, Field(min_length=8, max_length=256), Attr("Password", help="at least 8 characters", secret=True)
+    str, Field(min_length=MINIMUM, max_length=256), Attr("Password", help=f"at least {MINIMUM} characters", secret=True)
 ]
 
 UserCreate = creating(User, password=(Password, ...))

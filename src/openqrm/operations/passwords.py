@@ -26,6 +26,8 @@ CHEAP = Cost(memory_kib=64, passes=1)
 AT_ONCE = 2
 """Hashes computed at the same time; more logins wait, and memory stays bounded."""
 
+MINIMUM = 8
+"""Characters of the shortest password: of users, and of root in images."""
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """No characters that are easily taken for others."""
 

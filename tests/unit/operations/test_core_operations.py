@@ -344,6 +344,9 @@ def test_the_root_password_is_kept_as_a_hash(pipeline: Pipeline) -> None:
     assert call(pipeline, "image.set-password", "web", password="").root_password_hash == ""
     with pytest.raises(InvalidError):
         call(pipeline, "image.set-password", "web", password="two\nlines")
+    with pytest.raises(InvalidError, match="at least 8 characters") as caught:
+        call(pipeline, "image.set-password", "web", password="x")
+    assert caught.value.field == "password"
     with pytest.raises(ConflictError, match="used by appliance a"):
         call(pipeline, "image.remove", "web")
 
