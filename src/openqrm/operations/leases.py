@@ -11,7 +11,7 @@ from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError, NoCapacityError
 from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.placement import Placement, place, shortfall
-from openqrm.domain.resource import Desired, Health, Phase, Resource
+from openqrm.domain.resource import SERVER_ID, Desired, Health, Phase, Resource
 from openqrm.domain.storage import Image, Volume
 from openqrm.operations import depending, states
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from openqrm.domain.appliance import Requirements
     from openqrm.plugin_api.changes import ChangeCall
-    from openqrm.plugin_api.records import Writer
+    from openqrm.plugin_api.records import Reader, Writer
 
 _CANDIDATES = 5
 """How many fitting rows one decision holds; the query already sorts the best first."""
@@ -40,7 +40,7 @@ def acquire(writer: Writer, call: ChangeCall) -> dict[str, Any]:
         raise NoCapacityError(
             f"no idle resource for appliance {appliance.name}: {placement.text}",
             field="resource_id",
-            remedy="switch on or free a machine that fits, relax the requirements, or start with wait",
+            remedy="switch on or free a machine that fits, relax the requirements, or ask to wait in the queue",
         )
     generation = volume.generation + 1
     lease = writer.insert(
@@ -84,7 +84,21 @@ def _placement(writer: Writer, appliance: Appliance) -> Placement:
         seen = {resource.id for resource in fitting}
         idle = writer.find(Resource, order="-memory_mb", limit=_NEAR_MISSES, phase=Phase.IDLE, desired=Desired.IDLE)
         others = [resource for resource in idle if resource.id not in seen and shortfall(needed, resource)]
+    if not fitting and not others:
+        return Placement(None, f"no machine is idle: {_busy(writer)}")
     return place(needed, [*fitting, *others])
+
+
+def _busy(reader: Reader) -> str:
+    """What the machines are instead of idle, counted: `2 are active and 1 is off`. Closed boxes are none."""
+    machines = {"manual": False, "id__ne": SERVER_ID}
+    counts = {phase: reader.count(Resource, phase=phase, **machines) for phase in Phase}
+    words = [
+        f"{count} {'is' if count == 1 else 'are'} {'given away already' if phase is Phase.IDLE else phase}"
+        for phase, count in counts.items()
+        if count
+    ]
+    return " and ".join(words) or "none has registered"
 
 
 def _named(writer: Writer, appliance: Appliance) -> Placement:

@@ -8,6 +8,7 @@ import pytest
 
 from openqrm.domain.appliance import APPLIANCE_PHASES, Appliance, AppliancePhase
 from openqrm.domain.errors import ConflictError, ForbiddenError, InvalidError, NoCapacityError
+from openqrm.domain.event import Event
 from openqrm.domain.kernel import Kernel, fits_line
 from openqrm.domain.lease import Lease
 from openqrm.domain.network import Address, AddressRange, Network, Nic, plain_ip
@@ -220,6 +221,8 @@ def _planned_release(reader: Reader, appliance: Appliance) -> list[tuple[str, in
 def test_a_volume_that_was_left_behind_is_removed(pipeline: Pipeline) -> None:
     made = pipeline.call("volume.create", ADMIN, None, {"name": "new", "storage_id": "nfs1"}).operation
     assert made
+    assert made.target_name == "new"
+    assert one(pipeline, Event, operation_id=made.id).text == "volume.create new was asked for"
     with pytest.raises(ConflictError, match=rf"is creating: operation {made.id} \(volume.create\) is queued"):
         pipeline.call("volume.remove", ADMIN, "new", {})
     _give_up(pipeline, made.id)
@@ -261,6 +264,23 @@ def test_both_ways_to_an_address_skip_what_is_in_use(pipeline: Pipeline) -> None
     assert call(pipeline, "address.allocate", network_id="lan").address == "10.1.0.4"
     with pytest.raises(NoCapacityError):
         call(pipeline, "address.allocate", network_id="lan")
+
+
+def test_who_finds_no_idle_machine_learns_what_the_machines_do_instead(pipeline: Pipeline) -> None:
+    with pipeline.database.write() as writer:
+        node = writer.get(Resource, one(pipeline, Resource, name="node").id)
+        writer.update(node, desired=Desired.ASSIGNED)
+        for number in (3, 4):
+            writer.insert(Resource(name=f"busy{number}", mac=f"52:54:00:00:00:0{number}", phase=Phase.ACTIVE))
+    with pytest.raises(NoCapacityError) as caught:
+        pipeline.call("appliance.start", ADMIN, "web", {})
+    assert str(caught.value).endswith("no machine is idle: 1 is given away already and 2 are active")
+    assert "ask to wait in the queue" in (caught.value.remedy or "")
+    with pipeline.database.write() as writer:
+        for resource in writer.find(Resource, manual=False):
+            writer.delete(Resource, resource.id)
+    with pytest.raises(NoCapacityError, match="no machine is idle: none has registered"):
+        pipeline.call("appliance.start", ADMIN, "web", {})
 
 
 def test_an_address_that_a_resource_carries_is_not_released(pipeline: Pipeline) -> None:
