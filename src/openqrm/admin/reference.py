@@ -124,8 +124,10 @@ def entities_page(registry: Registry) -> str:
     text = "# Entities\n\nFields marked *derived* are set by the controller. Secret fields never leave it.\n\n"
     for record in sorted(collections(registry), key=lambda each: each.entity.name):
         entity = record.entity
-        text += f"## {entity.title}\n\n{entity.summary}. `GET /v1/{entity.plural}`, `openqrm {entity.name} list`.\n\n"
-        rows = [(f"`{name}`", attr.title, _traits(attr), attr.help) for name, attr in attributes(record).items()]
+        text += f"## {entity.title}\n\n{entity.summary}. `GET /v1/{entity.plural}`, `openqrm {entity.name} list`"
+        text += ", the newest first.\n\n" if entity.newest_first else ".\n\n"
+        attrs = {name: attr for name, attr in attributes(record).items() if not attr.internal}
+        rows = [(f"`{name}`", attr.title, _traits(attr), attr.help) for name, attr in attrs.items()]
         text += table(("field", "title", "traits", "meaning"), rows)
     return text
 
@@ -174,8 +176,9 @@ def cli_page(registry: Registry) -> str:
 _CLI_TEXT = """## For programs
 
 `--json` prints the server's answer as one JSON document on standard output: a record, `{"items": …, "next": …,
-"total": …}` for lists, the operation as it ended for queued ones, `{"record": …, "steps": …}` for `--dry-run`. Errors
-are one JSON object on standard error with `code`, `detail`, `field` and `remedy`.
+"total": …}` for lists, the operation as it ended for queued ones, `{"record": …, "steps": …}` for `--dry-run`, the
+operation with its `steps` for `operation show`. Errors are one JSON object on standard error with `code`, `detail`,
+`field` and `remedy`.
 
 Queued operations are followed to their end (`--wait`, the default); `--no-wait` returns the queued one. `--queue` lets
 an operation wait for a conflict to go away instead of being refused. `--key KEY` makes a call idempotent. What destroys

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from openqrm.api.lists import filters
+from openqrm.api.lists import default_sort, filters
 from openqrm.api.projection import collections, endpoint
 from openqrm.api.schemas import arguments_schema, record_schema
 from openqrm.domain.model import attributes
@@ -38,7 +38,7 @@ def tag(schema: dict[str, Any]) -> str:
 
 def _entity(record: type[Record]) -> dict[str, Any]:
     entity = record.entity
-    schema, _ = record_schema(record)
+    schema, nested = record_schema(record)
     attrs = {name: attr for name, attr in attributes(record).items() if name in schema["properties"]}
     return {
         "plural": entity.plural,
@@ -46,6 +46,9 @@ def _entity(record: type[Record]) -> dict[str, Any]:
         "summary": entity.summary,
         "label": entity.label,
         "columns": [[name, attr.title, attr.unit, attr.ref or ""] for name, attr in attrs.items() if attr.listed],
+        "refs": {name: attr.ref for name, attr in attrs.items() if attr.ref},
+        "sort": default_sort(record),
+        "choices": {name: found for name in filters(record) if (found := _choices(schema["properties"][name], nested))},
         "titles": {name: attr.title for name, attr in attrs.items()},
         "filters": list(filters(record)),
     }
@@ -107,6 +110,10 @@ def _of_property(
         "choices": plain.get("enum") or item.get("enum") or [],
     }
     return [option | described]
+
+
+def _choices(part: Schema, nested: dict[str, Schema]) -> list[str]:
+    return list(_resolved(part, nested).get("enum", ()))
 
 
 def _option(path: tuple[str, ...], ref: str) -> str:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from openqrm.domain.errors import InvalidError
-from openqrm.domain.model import Record, attributes
+from openqrm.domain.model import Record, attributes, hidden_of
 from openqrm.operations.authorize import visible
 
 if TYPE_CHECKING:
@@ -60,7 +60,12 @@ Lists = Callable[[type[Record], ListQuery], Page]
 
 def filters(record: type[Record]) -> tuple[str, ...]:
     """The fields that may be filtered and sorted by."""
-    return tuple(name for name, attr in attributes(record).items() if attr.filter and not attr.secret)
+    return tuple(name for name, attr in attributes(record).items() if attr.filter and name not in hidden_of(record))
+
+
+def default_sort(record: type[Record]) -> str:
+    """The order of a list that asks for none: by id, the newest first for what is declared so."""
+    return "-id" if record.entity.newest_first else "id"
 
 
 @cache
@@ -87,7 +92,7 @@ def query_of(record: type[Record], given: Mapping[str, str], actor: Actor) -> Li
     return ListQuery(
         filters=tuple(found),
         search=search,
-        sort=_sort(record, given.get("sort", "id")),
+        sort=_sort(record, given.get("sort", default_sort(record))),
         cursor=given.get("cursor"),
         limit=_limit(given.get("limit")),
     )

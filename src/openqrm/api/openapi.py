@@ -186,10 +186,11 @@ def list_parameters(record: type[Record]) -> list[dict[str, Any]]:
     attrs = attributes(record)
     sortable = [sign + name for name in lists.filters(record) for sign in ("", "-")]
     whole = {"type": "integer", "minimum": 1, "maximum": lists.MAX_LIMIT, "default": lists.DEFAULT_LIMIT}
+    order = {"type": "string", "enum": sortable, "default": lists.default_sort(record)}
     found = [
         _query("limit", whole, "items in a page"),
         _query("cursor", {"type": "string", "maxLength": 4000}, "`next` of the page before"),
-        _query("sort", {"type": "string", "enum": sortable}, "a field; `-` in front: descending"),
+        _query("sort", order, "a field; `-` in front: descending"),
         _query("q", {"type": "string", "maxLength": lists.MAX_SEARCH}, "words to search for"),
     ]
     for name in lists.filters(record):

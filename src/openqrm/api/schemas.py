@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from openqrm.domain.model import Attr, Record, attributes, secrets_of
+from openqrm.domain.model import Attr, Record, attributes, hidden_of
 from openqrm.operations.arguments import argument_attributes
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ Schema = dict[str, Any]
 
 
 def record_schema(record: type[Record]) -> tuple[Schema, dict[str, Schema]]:
-    """The record as the API shows it, and the schemas it refers to. Secret fields are not in it."""
+    """The record as the API shows it, and the schemas it refers to. Secret and internal fields are not in it."""
     schema = record.model_json_schema(mode="serialization", ref_template=REF)
     nested: dict[str, Schema] = schema.pop("$defs", {})
-    hidden = secrets_of(record)
+    hidden = hidden_of(record)
     properties = {name: part for name, part in schema["properties"].items() if name not in hidden}
     for name, attr in attributes(record).items():
         if name in properties:

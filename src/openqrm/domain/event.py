@@ -30,6 +30,7 @@ class Event(Record):
         title="Event",
         summary="An entry in the log",
         label="text",
+        newest_first=True,
         indexes=(("subject_kind", "subject_id", "id"), ("severity", "id")),
     )
 

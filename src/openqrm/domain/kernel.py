@@ -51,7 +51,8 @@ class Kernel(Record):
         False
     )
     default_mark: Annotated[
-        int | None, Attr("Default mark", help="1 for the default, else empty: unique", unique=True, derived=True)
+        int | None,
+        Attr("Default mark", help="1 for the default, else empty: unique", unique=True, derived=True, internal=True),
     ] = None
     """Plain unique constraints ignore nulls, so this one forbids a second default on every database."""
     ready: Annotated[bool, Attr("Ready", help="its files are built and served", listed=True, derived=True)] = False

@@ -25,7 +25,8 @@ class Attr:
 
     `ref` names the entity an id points to. `listed` fields are columns of the default table. `search` fields take part
     in free-text search. `filter` fields are indexed and may be filtered and sorted by. `secret` fields never leave the
-    controller. `derived` fields are set by the controller and refused as input.
+    controller. `derived` fields are set by the controller and refused as input. `internal` fields serve the database
+    alone (a mark that makes something unique): no surface shows them.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Attr:
     secret: bool = False
     immutable: bool = False
     derived: bool = False
+    internal: bool = False
 
 
 class Record(BaseModel):
@@ -62,6 +64,7 @@ class Entity:
 
     `states` maps a field to the table its changes must follow. `unique` lists sets of fields that are unique together;
     `indexes` those that are looked up together. `stored_only` entities have no pages of their own in the API.
+    `newest_first` turns the default order of their list round, for what grows like a log.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Entity:
     unique: tuple[tuple[str, ...], ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
     stored_only: bool = False
+    newest_first: bool = False
 
 
 def attributes(record: type[Record]) -> dict[str, Attr]:
@@ -85,14 +89,14 @@ def attributes(record: type[Record]) -> dict[str, Attr]:
 
 
 @cache
-def secrets_of(record: type[Record]) -> frozenset[str]:
-    """The names of fields that must never leave the controller."""
-    return frozenset(name for name, attr in attributes(record).items() if attr.secret)
+def hidden_of(record: type[Record]) -> frozenset[str]:
+    """The names of fields that no surface shows: secret ones and internal ones."""
+    return frozenset(name for name, attr in attributes(record).items() if attr.secret or attr.internal)
 
 
 def public(record: Record) -> dict[str, Any]:
-    """The record as JSON-ready data without its secret fields."""
-    return record.model_dump(mode="json", exclude=set(secrets_of(type(record))))
+    """The record as JSON-ready data without its secret and internal fields."""
+    return record.model_dump(mode="json", exclude=set(hidden_of(type(record))))
 
 
 def _mac(text: str) -> str:

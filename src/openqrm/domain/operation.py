@@ -59,6 +59,7 @@ class Operation(Record):
         summary="One change of the datacentre: queued, running, finished",
         states={"status": OPERATION_STATES},
         unique=(("actor", "idempotency_key"),),
+        newest_first=True,
         indexes=(("status", "id"), ("target_kind", "target_id", "id")),
     )
 
