@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -145,12 +146,20 @@ def test_a_failed_operation_ends_with_one(cli: Cli) -> None:
     assert (as_json.returncode, json.loads(as_json.stdout)["status"]) == (1, "failed")
     queued = cli.json("kernel", "add", "-n", "lab", "-v", "0.0-nothing", "--no-wait")
     assert queued["name"] == "kernel.add"
+    number = str(json.loads(as_json.stdout)["id"])
+    shown = cli("operation", "show", number).stdout
+    assert re.search(r"^ +\d+  undone +Plan: build\n +\S+ does not exist$", shown, re.MULTILINE), shown
+    steps = cli.json("operation", "show", number)["steps"]
+    assert [step["status"] for step in steps] == ["undone", "undone"]
+    listed = [item["id"] for item in cli.json("operation", "list")["items"]]
+    assert listed == sorted(listed, reverse=True)
 
 
 def test_a_dry_run_shows_the_steps(cli: Cli) -> None:
     planned = cli.json("plugin", "init", "nfs-storage", "--dry-run")
     assert planned["record"]["state"] == "enabled"
     assert cli.json("plugin", "show", "nfs-storage")["state"] == "disabled"
+    assert "--json shows each step" in cli("plugin", "init", "nfs-storage", "--dry-run").stderr
 
 
 @pytest.mark.parametrize(
@@ -162,6 +171,7 @@ def test_a_dry_run_shows_the_steps(cli: Cli) -> None:
         (("unicorn", "list"), 2, "there is no unicorn"),
         (("resource", "show", "nothing"), 3, "there is no resource nothing"),
         (("resource", "list", "--phase", "flying"), 2, "phase"),
+        (("event", "list", "--limit", "0"), 2, "not a number from 1 on"),
         (("user", "remove", "admin", "--yes"), 4, "last admin"),
         (("resource", "remove", "0", "--yes"), 4, "server itself"),
     ],
@@ -172,6 +182,20 @@ def test_exit_codes(cli: Cli, words: tuple[str, ...], code: int, text: str) -> N
     assert text in done.stderr
     problem = json.loads(cli(*words, "--json").stderr)
     assert text in problem["detail"]
+
+
+def test_without_a_login_a_mistake_is_told_as_what_it_is(cli: Cli, tmp_path: Path) -> None:
+    nobody = {"XDG_CONFIG_HOME": str(tmp_path), "OPENQRM_URL": f"https://127.0.0.1:{cli.port}"}
+    for words, code, text in (
+        (("unicorn", "list"), 2, "there is no unicorn"),
+        (("resource", "fly"), 2, "resource has no verb fly"),
+        (("resource", "list", "--limit", "0"), 2, "not a number from 1 on"),
+        (("resource", "list"), 5, "not logged in"),
+    ):
+        done = cli(*words, **nobody)
+        assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+    wrong = cli("resource", "list", **(nobody | {"OPENQRM_URL": "127.0.0.1:8443"}))
+    assert (wrong.returncode, "no URL of a server" in wrong.stderr) == (2, True)
 
 
 def test_without_a_server_or_a_token(cli: Cli) -> None:

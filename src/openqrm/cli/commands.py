@@ -26,23 +26,39 @@ def run(client: Client, schema: Schema, kind: str, verb: str, rest: Sequence[str
     if entity is not None and verb == "list":
         return _list(client, schema, kind, rest)
     if entity is not None and verb == "show":
-        return _show(client, entity, kind, rest)
-    known = sorted({*schema.verbs(kind), *(("list", "show") if entity else ())})
+        return _show(client, schema, kind, rest)
+    raise _unknown(schema, kind, verb)
+
+
+def check(schema: Schema, kind: str, verb: str, rest: Sequence[str]) -> None:
+    """CliError for a command that is wrong whatever the server says: unknown words, wrong options."""
+    if not schema.knows(kind, verb):
+        raise _unknown(schema, kind, verb)
+    if verb:
+        _parser(schema, kind, verb).parse_args(rest)
+
+
+def _unknown(schema: Schema, kind: str, verb: str) -> CliError:
+    known = sorted({*schema.verbs(kind), *(("list", "show") if kind in schema.entities else ())})
     if not known:
-        raise CliError(f"there is no {kind}", USAGE, remedy=f"known: {', '.join(schema.kinds())}")
-    raise CliError(f"{kind} has no verb {verb}", USAGE, remedy=f"known: {', '.join(known)}")
+        return CliError(f"there is no {kind}", USAGE, remedy=f"known: {', '.join(schema.kinds())}")
+    return CliError(f"{kind} has no verb {verb}", USAGE, remedy=f"known: {', '.join(known)}")
 
 
 def usage(schema: Schema, kind: str, verb: str) -> int:
     """The options of one command."""
+    _parser(schema, kind, verb).print_help()
+    return OK
+
+
+def _parser(schema: Schema, kind: str, verb: str) -> options.Parser:
+    """The parser of a command that the schema knows."""
     operation = schema.verbs(kind).get(verb)
     if operation is not None:
-        options.operation_parser(operation).print_help()
-    elif verb == "list":
-        options.list_parser(kind, schema.entities[kind]).print_help()
-    else:
-        options.show_parser(kind).print_help()
-    return OK
+        return options.operation_parser(operation)
+    if verb == "list":
+        return options.list_parser(kind, schema.entities[kind])
+    return options.show_parser(kind)
 
 
 def _list(client: Client, schema: Schema, kind: str, rest: Sequence[str]) -> int:
@@ -64,7 +80,7 @@ def _list(client: Client, schema: Schema, kind: str, rest: Sequence[str]) -> int
         output.as_json({"items": items, "next": following, "total": total})
         return OK
     columns = entity["columns"]
-    names = _names(client, schema, columns, items)
+    names = _names(client, schema, {name: ref for name, _, _, ref in columns}, items)
     titles = [f"{title} ({unit})" if unit else title for _, title, unit, _ in columns]
     rows = [[names.get((ref, item[name]), item[name]) for name, _, _, ref in columns] for item in items]
     output.table(titles, rows)
@@ -74,12 +90,12 @@ def _list(client: Client, schema: Schema, kind: str, rest: Sequence[str]) -> int
 
 
 def _names(
-    client: Client, schema: Schema, columns: list[list[str]], items: list[dict[str, Any]]
+    client: Client, schema: Schema, refs: dict[str, str], items: list[dict[str, Any]]
 ) -> dict[tuple[str, Any], str]:
-    """What people call the things that ids in a table point to: one request for each kind."""
+    """What people call the things that ids in these fields point to: one request for each kind."""
     found: dict[tuple[str, Any], str] = {}
-    for ref in {column[3] for column in columns if column[3] in schema.entities}:
-        ids = {item[name] for name, _, _, of in columns if of == ref for item in items if item[name] is not None}
+    for ref in {ref for ref in refs.values() if ref in schema.entities}:
+        ids = {item[name] for name, of in refs.items() if of == ref for item in items if item[name] is not None}
         entity = schema.entities[ref]
         if not ids or len(ids) > 100 or entity["label"] == "id":
             continue
@@ -89,18 +105,24 @@ def _names(
     return found
 
 
-def _show(client: Client, entity: dict[str, Any], kind: str, rest: Sequence[str]) -> int:
+def _show(client: Client, schema: Schema, kind: str, rest: Sequence[str]) -> int:
+    entity = schema.entities[kind]
     given = options.show_parser(kind).parse_args(rest)
     path = f"/v1/{entity['plural']}/{quote(given.target, safe='')}"
     data = client.request("GET", path).data
-    if kind == "operation" and not given.json:
-        output.record(data, entity["titles"])
-        output.steps(client.request("GET", f"{path}/steps").data["items"])
-        return OK
+    steps = client.request("GET", f"{path}/steps").data["items"] if kind == "operation" else None
     if given.json:
-        output.as_json(data)
-    else:
-        output.record(data, entity["titles"])
+        output.as_json(data if steps is None else data | {"steps": steps})
+        return OK
+    refs = {name: ref for name, ref in entity.get("refs", {}).items() if name in data}
+    names = _names(client, schema, refs, [data])
+    named = {
+        name: f"{names[ref, data[name]]} ({data[name]})" for name, ref in refs.items() if (ref, data[name]) in names
+    }
+    output.record(data | named, entity["titles"])
+    if steps is not None:
+        print()
+        output.steps(steps)
     return OK
 
 
@@ -134,10 +156,10 @@ def _planned(data: dict[str, Any], entity: dict[str, Any], *, as_json: bool) -> 
     if as_json:
         output.as_json(data)
         return OK
-    output.steps(data["steps"])
+    output.plan(data["steps"])
     if data["record"] is not None:
         output.record(data["record"], entity["titles"])
-    output.note("nothing was done")
+    output.note("nothing was done; --json shows each step with its command")
     return OK
 
 

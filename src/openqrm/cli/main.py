@@ -108,11 +108,16 @@ def _remote(words: list[str]) -> int:
 
     found = settings.load()
     kind, verb = words[0], words[1] if len(words) > 1 and not words[1].startswith("-") else ""
-    kept = schema.kept(found.url) if set(words) & {"-h", "--help"} else None
-    if kept and kept[0].knows(kind, verb):
+    settings.need_url(found)
+    wants_help = bool(set(words) & {"-h", "--help"})
+    kept = schema.kept(found.url) if wants_help or not found.token else None
+    if kept:
         from openqrm.cli import commands  # noqa: PLC0415  # a fast start
 
-        return commands.usage(kept[0], kind, verb) if verb else _verbs(kept[0], kind)
+        if wants_help and kept[0].knows(kind, verb):
+            return commands.usage(kept[0], kind, verb) if verb else _verbs(kept[0], kind)
+        if not found.token:  # a mistake is told as what it is, not as a missing login
+            commands.check(kept[0], kind, verb, words[2:])
     settings.need_token(found)
     from openqrm.cli import commands  # noqa: PLC0415  # a fast start
     from openqrm.cli.client import Client  # noqa: PLC0415  # a fast start

@@ -23,6 +23,14 @@ class Parser(argparse.ArgumentParser):
         raise CliError(message, USAGE, remedy=f"{self.prog} --help")
 
 
+def positive(text: str) -> int:
+    """A number of items, at least 1; argparse reports anything else."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return number
+
+
 def operation_parser(operation: dict[str, Any]) -> Parser:
     """The parser of an operation."""
     parser = Parser(
@@ -54,15 +62,17 @@ def list_parser(kind: str, entity: dict[str, Any]) -> Parser:
     """The parser of `openqrm ENTITY list`."""
     parser = Parser(prog=f"openqrm {kind} list", description=f"List {entity['plural']}.", allow_abbrev=False)
     for name in entity["filters"]:
+        metavar = "|".join(entity.get("choices", {}).get(name, ())) or "VALUE"
         parser.add_argument(
-            f"--{name.replace('_', '-')}", dest=f"{_PREFIX}{name}", metavar="VALUE", help=entity["titles"].get(name)
+            f"--{name.replace('_', '-')}", dest=f"{_PREFIX}{name}", metavar=metavar, help=entity["titles"].get(name)
         )
     parser.add_argument(
         "--where", action="append", default=[], metavar="FIELD__OPERATOR=VALUE", help="lt le gt ge ne in"
     )
     parser.add_argument("-q", "--search", help="words to search for")
-    parser.add_argument("--sort", help="a field; --sort=-FIELD: descending")
-    parser.add_argument("--limit", type=int, help="at most so many (default: 100)")
+    sort = entity.get("sort", "id")
+    parser.add_argument("--sort", help=f"a field; --sort=-FIELD: descending (default: {sort})")
+    parser.add_argument("--limit", type=positive, help="at most so many (default: 100)")
     parser.add_argument("--all", action="store_true", help="all pages")
     parser.add_argument("--json", action="store_true", help="print the server's answer as JSON")
     parser.add_argument("--yes", "-y", action="store_true", help=argparse.SUPPRESS)

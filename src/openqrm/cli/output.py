@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SCRIPT_LINES = 5
 CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 """Characters that could drive a terminal; what machines report is not trusted."""
 
@@ -50,21 +49,25 @@ def record(data: dict[str, Any], titles: dict[str, str]) -> None:
         print(f"{titles.get(name, name).ljust(width)}  {clean(value)}")
 
 
-def steps(found: Sequence[dict[str, Any]]) -> None:
-    """The steps of a dry run."""
+def plan(found: Sequence[dict[str, Any]]) -> None:
+    """The steps of a dry run, by their titles."""
     for number, step in enumerate(found, start=1):
         print(f"{number:3}  {clean(step.get('kind')):8}  {clean(step.get('title') or step.get('name'))}")
-        detail = step.get("do") or step.get("arguments")
-        if detail:
-            print(f"{'':15}{clean(_shortened(detail))}")
 
 
-def _shortened(detail: Any) -> Any:
-    """A command whose input is a whole script is shown without it; `--json` has it all."""
-    given = detail.get("input") if isinstance(detail, dict) else None
-    if not isinstance(given, str) or given.count("\n") < _SCRIPT_LINES:
-        return detail
-    return {**detail, "input": f"({given.count(chr(10))} lines; see --json)"}
+def steps(found: Sequence[dict[str, Any]]) -> None:
+    """What became of an operation's steps: status, tries, and below a step that failed its error and output."""
+    width = max((len(clean(step["status"])) for step in found), default=0)
+    for number, step in enumerate(found, start=1):
+        tries = f" ({step['attempts']} tries)" if step["attempts"] > 1 else ""
+        print(f"{number:3}  {clean(step['status']).ljust(width)}  {clean(step['title'] or step['name'])}{tries}")
+        error = step["error"] or {}
+        lines = [str(error.get("detail", "")), *str(error.get("output", "")).splitlines()]
+        if error.get("remedy"):
+            lines.append(f"→ {error['remedy']}")
+        for line in lines:
+            if line.strip():
+                print(f"{'':{7 + width}}{clean(line)}")
 
 
 def note(text: str) -> None:

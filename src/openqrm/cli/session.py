@@ -74,7 +74,9 @@ def events(argv: Sequence[str]) -> int:
     parser = options.Parser(prog="openqrm events", description="Show the latest events, or follow them.")
     parser.add_argument("--follow", "-f", action="store_true", help="go on until interrupted")
     parser.add_argument("--after", type=int, help="start behind this event")
-    parser.add_argument("--limit", type=int, default=20, help="how many of the latest to show (default: 20)")
+    parser.add_argument(
+        "--limit", type=options.positive, default=20, help="how many of the latest to show (default: 20)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args(argv)
     settings = load()
@@ -82,7 +84,7 @@ def events(argv: Sequence[str]) -> int:
     client = Client(settings)
     last = given.after
     query = "sort=-id" if last is None else f"sort=id&id__gt={last}"
-    found = client.request("GET", f"/v1/events?limit={max(1, min(500, given.limit))}&{query}").data["items"]
+    found = client.request("GET", f"/v1/events?limit={min(500, given.limit)}&{query}").data["items"]
     for event in sorted(found, key=lambda each: int(each["id"])):
         _show(event, as_json=given.json)
         last = event["id"]

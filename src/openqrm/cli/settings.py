@@ -70,6 +70,15 @@ def store(settings: Settings) -> Path:
     return file
 
 
+def need_url(settings: Settings) -> None:
+    """CliError when the URL can be none of a server."""
+    scheme, colon, rest = settings.url.partition("://")
+    of_socket = scheme in ("unix", "http+unix") and rest.startswith("/")
+    of_host = scheme in ("https", "http") and rest.strip("/") != ""
+    if not colon or not (of_socket or of_host):
+        raise CliError(f"{settings.url} is no URL of a server", USAGE, remedy="https://HOST:8443 or unix:///PATH")
+
+
 def need_token(settings: Settings) -> None:
     """CliError when nobody is logged in."""
     if not settings.token:

@@ -12,7 +12,9 @@ from openqrm.cli import options
 from openqrm.cli.failures import EXIT_CODES, CliError, of_answer
 from openqrm.operations.registry import Registry
 
-OPERATIONS = {each["name"]: each for each in compact(Registry.of_installation())["operations"]}
+SCHEMA = compact(Registry.of_installation())
+OPERATIONS = {each["name"]: each for each in SCHEMA["operations"]}
+ENTITIES = SCHEMA["entities"]
 
 
 def given(name: str, *words: str) -> dict[str, Any]:
@@ -54,6 +56,19 @@ def test_lists_numbers_flags_and_pairs() -> None:
     }
     with pytest.raises(CliError, match="is not a number"):
         given("network.update", "lan", "--vlan", "x")
+
+
+def test_lists_are_limited_to_at_least_one_and_tell_their_choices() -> None:
+    events = ENTITIES["event"]
+    assert options.list_parser("event", events).parse_args(["--limit", "1"]).limit == 1
+    for wrong in ("0", "-1", "x"):
+        with pytest.raises(CliError, match="not a number from 1 on"):
+            options.list_parser("event", events).parse_args([f"--limit={wrong}"])
+    text = options.list_parser("event", events).format_help()
+    assert "debug|info|notice|warning|error" in text
+    assert "(default: -id)" in text
+    assert "(default: id)" in options.list_parser("kernel", ENTITIES["kernel"]).format_help()
+    assert "default_mark" not in ENTITIES["kernel"]["titles"]
 
 
 def test_a_secret_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,17 @@ def test_nothing_is_known_at_first() -> None:
         settings.need_token(settings.load())
 
 
+@pytest.mark.parametrize("url", ["", "host:8443", "ftp://host", "https://", "unix://relative"])
+def test_a_url_of_no_server_is_refused(url: str) -> None:
+    with pytest.raises(CliError, match="no URL of a server"):
+        settings.need_url(settings.Settings(url))
+
+
+@pytest.mark.parametrize("url", ["https://host:8443", "http://[::1]:80", "unix:///run/a", "http+unix:///run/a"])
+def test_a_url_of_a_server(url: str) -> None:
+    settings.need_url(settings.Settings(url))
+
+
 def test_what_login_stores_is_for_this_user_alone() -> None:
     stored = settings.Settings("https://a:1", "secret", "/ca.pem")
     file = settings.store(stored)
@@ -59,3 +70,24 @@ def test_what_machines_report_cannot_drive_the_terminal() -> None:
     assert "\x1b" not in output.clean("a\x1b[2Jb\x9b")
     assert output.clean({"a": [1]}) == '{"a": [1]}'
     assert output.clean("2026-11-22T11:22:33.123456Z") == "2026-11-22 11:22:33"
+
+
+def test_the_steps_of_an_operation_tell_what_became_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"detail": "false ended with 1", "output": "no room\nreally\x1b[2J", "remedy": "make room"}
+    common = {"name": "one", "title": "", "attempts": 1, "error": None}
+    output.steps(
+        [
+            common | {"status": "done", "title": "Make it"},
+            common | {"status": "failed", "attempts": 3, "error": error},
+            common | {"status": "pending", "attempts": 0},
+        ]
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "  1  done     Make it",
+        "  2  failed   one (3 tries)",
+        "              false ended with 1",
+        "              no room",
+        "              really\ufffd[2J",
+        "              → make room",
+        "  3  pending  one",
+    ]
