@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from openqrm.domain.appliance import Appliance
+from openqrm.domain.errors import ConflictError
+from openqrm.domain.lease import Lease
 from openqrm.domain.machine import BootTicket, MachineToken
 from openqrm.domain.network import Address, Nic
-from openqrm.domain.resource import MachineOrder, Resource
+from openqrm.domain.resource import SERVER_ID, MachineOrder, Resource
+from openqrm.domain.storage import Storage
+from openqrm.operations import in_use
 from openqrm.plugin_api.changes import Progress
 
 if TYPE_CHECKING:
     from openqrm.plugin_api.changes import ChangeCall, ChangeFunction, ConditionFunction
     from openqrm.plugin_api.records import Reader, Writer
 
-_OF_A_RESOURCE = (MachineOrder, BootTicket, MachineToken)
-"""What is kept about a resource alone and goes with it."""
+_OF_A_RESOURCE = (MachineOrder, BootTicket, MachineToken, Lease)
+"""What is kept about a resource alone and goes with it; of leases, those that are released."""
+_USERS = ((Appliance, "resource_id"), (Appliance, "running_on"), (Storage, "resource_id"), (Lease, "held_resource"))
+"""What points to a resource that stays: all other references are to what goes with it."""
 
 
 def order_done(reader: Reader, call: ChangeCall) -> Progress:
@@ -27,14 +34,23 @@ def order_done(reader: Reader, call: ChangeCall) -> Progress:
     )
 
 
-def forget_resource(writer: Writer, call: ChangeCall) -> dict[str, Any]:
-    """`resource_id`: remove it with its cards, addresses, orders and tokens; one that is gone already stays gone.
+def refuse_used(reader: Reader, resource: Resource) -> None:
+    """ConflictError while the resource is the server, or is used by an appliance, a storage or a lease."""
+    if resource.id == SERVER_ID:
+        raise ConflictError("resource 0 is the openQRM server itself", remedy="it cannot be removed")
+    in_use.refuse(reader, resource, *_USERS)
 
-    ConflictError when something else points to it meanwhile.
+
+def forget_resource(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`resource_id`: remove it with its cards, addresses, orders, tokens and the leases it once had.
+
+    One that is gone already stays gone. ConflictError as at the call, when something came to use it meanwhile.
     """
     resource_id = int(call.arguments["resource_id"])
-    if not writer.find(Resource, id=resource_id, limit=1):
+    known = writer.one(Resource, id=resource_id)
+    if known is None:
         return {}
+    refuse_used(writer, known)
     for nic in writer.find(Nic, resource_id=resource_id):
         for address in writer.find(Address, nic_id=nic.id):
             writer.delete(Address, address.id)

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError
-from openqrm.domain.lease import Lease
 from openqrm.domain.model import Attr, Mac, Name
 from openqrm.domain.network import plain_ip
 from openqrm.domain.resource import SERVER_ID, Phase, Resource
-from openqrm.domain.storage import Storage
-from openqrm.operations import depending, in_use
+from openqrm.operations import depending
 from openqrm.operations.arguments import given, updating
+from openqrm.operations.core_orders import refuse_used
 from openqrm.plugin_api.operation import Arguments, Operation
 from openqrm.plugin_api.operation import Phase as Planned
 from openqrm.plugin_api.steps import Change, Irreversible, Plan, Wait
@@ -99,23 +97,10 @@ def admit_remove(reader: Reader, call: Call) -> Plan:
     return Plan()
 
 
-def refuse_used(reader: Reader, resource: Resource) -> None:
-    """ConflictError while the resource is the server, or is used by an appliance, a storage or a lease."""
-    if resource.id == SERVER_ID:
-        raise ConflictError("resource 0 is the openQRM server itself", remedy="it cannot be removed")
-    in_use.refuse(
-        reader,
-        resource,
-        (Appliance, "resource_id"),
-        (Appliance, "running_on"),
-        (Storage, "resource_id"),
-        (Lease, "held_resource"),
-    )
-
-
 def plan_remove(context: PlanContext) -> Plan:
-    """The plug-ins forget it, then we do."""
+    """The plug-ins forget it, then we do. What came to use it since the call is refused before they hear of it."""
     resource = _resource(context)
+    refuse_used(context.read, resource)
     forget = Change(
         name="forget",
         title=f"Forget {resource.name}",

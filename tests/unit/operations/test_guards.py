@@ -21,6 +21,8 @@ from openqrm.netboot.lookup import decision_for
 from openqrm.operations import addresses, kernel, leases
 from openqrm.operations.appliance_plans import plan_release
 from openqrm.operations.core_operation import OPERATIONS as OF_OPERATIONS
+from openqrm.operations.core_orders import forget_resource
+from openqrm.operations.core_resource import plan_remove
 from openqrm.plugin_api.changes import ChangeCall
 from openqrm.plugin_api.drivers import StorageContext
 from openqrm.plugin_api.operation import Operation as Declaration
@@ -264,6 +266,32 @@ def test_both_ways_to_an_address_skip_what_is_in_use(pipeline: Pipeline) -> None
     assert call(pipeline, "address.allocate", network_id="lan").address == "10.1.0.4"
     with pytest.raises(NoCapacityError):
         call(pipeline, "address.allocate", network_id="lan")
+
+
+def test_a_machine_that_ran_something_is_forgotten_with_its_released_leases(pipeline: Pipeline) -> None:
+    held = lease(pipeline)
+    node = one(pipeline, Resource, name="node")
+    asked = ChangeCall(held.operation_id, {"resource_id": node.id})
+    with pytest.raises(ConflictError, match="resource node is used by appliance web, lease"):
+        pipeline.call("resource.remove", ADMIN, "node", {})
+    with pytest.raises(ConflictError, match="resource node is used by"), pipeline.database.write() as writer:
+        forget_resource(writer, asked)
+    with pipeline.database.write() as writer:
+        leases.release(writer, ChangeCall(held.operation_id, {"lease_id": held.id}))
+    assert pipeline.call("resource.remove", ADMIN, "node", {}).status == "accepted"
+    with pipeline.database.write() as writer:
+        forget_resource(writer, asked)
+    assert one(pipeline, Resource, name="node") is None
+    assert one(pipeline, Lease) is None
+
+
+def test_plug_ins_hear_of_no_removal_that_is_refused_at_its_end(pipeline: Pipeline) -> None:
+    node = one(pipeline, Resource, name="node")
+    lease(pipeline)
+    with pipeline.database.read() as reader:
+        context = PlanContext(1, ADMIN, node, None, reader, {}, None, NfsDrivers())  # type: ignore[arg-type]  # no hooks
+        with pytest.raises(ConflictError, match="resource node is used by"):
+            plan_remove(context)
 
 
 def test_who_finds_no_idle_machine_learns_what_the_machines_do_instead(pipeline: Pipeline) -> None:
