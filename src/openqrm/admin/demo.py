@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _NAME = "demo"
 _IDLE_SECONDS = 300
+_CONSOLE = "console=ttyS0"
+"""The machines have no screen: what their kernel says goes to the serial line that `openqrm lab console` shows."""
 _STORAGE = {"name": "storage1", "address": "10.99.0.2"}
 _PLUGINS = ("dhcpd", "tftpd", "nfs-storage")
 
@@ -38,7 +41,7 @@ class CommandError(DemoError):
     """An `openqrm` command ended with another exit code than 0; `problem` is what it said, as JSON."""
 
     def __init__(self, words: Sequence[str], code: int, text: str) -> None:
-        super().__init__(f"openqrm {' '.join(words)} ended with {code}: {text.strip()}")
+        super().__init__(f"openqrm {shlex.join(words)} ended with {code}: {text.strip()}")
         self.code = code
         self.problem = _problem(text)
 
@@ -108,7 +111,7 @@ class Cli:
     def __call__(self, *words: str, quiet: bool = False, secret: str = "") -> Any:
         """Run one command and return what it printed as JSON; `secret` goes by standard input. CommandError."""
         if not quiet:
-            print(f"    $ openqrm {' '.join(words)}", flush=True)
+            print(f"    $ openqrm {shlex.join(words)}", flush=True)
         printed = self._run((*words, *_FOR_PROGRAMS), secret)
         return json.loads(printed) if printed.strip() else None
 
@@ -162,13 +165,16 @@ def set_up(lab: Lab, cli: Cli, ingredients: Ingredients) -> None:
     for plugin in _PLUGINS:
         cli("plugin", "init", plugin)
     ranges = (
-        *("--machines", '{"first": "10.99.0.20", "last": "10.99.0.99"}'),
-        *("--discovery", '{"first": "10.99.0.100", "last": "10.99.0.199"}'),
+        *("--machines-first", "10.99.0.20", "--machines-last", "10.99.0.99"),
+        *("--discovery-first", "10.99.0.100", "--discovery-last", "10.99.0.199"),
     )
     cli(*("network", "create", "--name", "management", "--cidr", "10.99.0.0/24", "--interface", "br0"), *ranges)
     for plugin in _PLUGINS:
         cli("plugin", "start", plugin)
-    cli("kernel", "add", "-n", "lab", "-v", ingredients.kernel.version, "-l", str(ingredients.kernel.root))
+    cli(
+        *("kernel", "add", "--name", "lab", "--version", ingredients.kernel.version),
+        *("--location", str(ingredients.kernel.root), "--arguments", _CONSOLE),
+    )
     cli(
         *("resource", "create", "--name", _STORAGE["name"], "--address", _STORAGE["address"]),
         *("--mac", "52:54:00:99:fe:00"),
@@ -251,14 +257,17 @@ def up(arguments: argparse.Namespace) -> int:
 def farewell(lab: Lab, password: str, cli: Cli) -> str:
     """How to look, and how to end it."""
     settings = {name: cli.environment[name] for name in ("OPENQRM_URL", "OPENQRM_CA", "XDG_CONFIG_HOME")}
-    exports = " ".join(f"{name}={value}" for name, value in settings.items())
+    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())
+    inside = f".venv/bin/openqrm lab exec --name {_NAME} -- .venv/bin/openqrm"
     return (
-        f"The controller serves {lab.url} (API documentation: {lab.url}/docs)\n"
-        f"  log in as admin with the password {password}\n"
-        f"  CLI:    export {exports}\n"
-        f"          .venv/bin/openqrm resource list\n"
-        f"  nodes:  .venv/bin/openqrm lab status --name {_NAME}\n"
-        f"  end it: make demo-down"
+        f"The controller serves {lab.url}\n"
+        f"  in a browser: {lab.url}/docs, admin / {password}; the CLI line below is logged in already\n"
+        f"  CLI:     export {exports}\n"
+        f"           .venv/bin/openqrm resource list\n"
+        f"  nodes:   .venv/bin/openqrm lab status --name {_NAME}\n"
+        f"  console: .venv/bin/openqrm lab console --name {_NAME} node1\n"
+        f"  doctor:  {inside} doctor --config {shlex.quote(str(lab.controller.configuration))}\n"
+        f"  end it:  make demo-down"
     )
 
 
