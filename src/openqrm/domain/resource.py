@@ -82,6 +82,12 @@ RESOURCE_PHASES = StateTable(
         Row(Phase.DEPLOYING, "registered-image", Phase.ACTIVE, "the agent spoke from inside the image"),
         Row(Phase.ACTIVE, "registered-image", Phase.ACTIVE, "the agent restarted within the same boot"),
         Row(
+            Phase.RETURNING,
+            "registered-image",
+            Phase.RETURNING,
+            "the image came up after it was called off; its agent gets the order to go back",
+        ),
+        Row(
             Phase.DEPLOYING,
             "deploy-failed",
             Phase.IDLE,

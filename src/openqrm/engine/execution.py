@@ -301,7 +301,7 @@ class _Try:
                     outcome = self._judged(step, now, begun, operation, progress)
                     if outcome is not None:
                         return outcome
-                    left = (begun or now) + timedelta(seconds=step.timeout) - now
+                    left = (begun or now) + timedelta(seconds=self._deadline(step)) - now
                     await wakeup.wait(max(0.001, min(ports.poll_seconds, left.total_seconds())))
                     if execution._waiting > 8:  # noqa: SLF001
                         await asyncio.sleep(min(0.004 * execution._waiting, 0.3))  # noqa: SLF001  # many look at once
@@ -328,9 +328,15 @@ class _Try:
             return Outcome(Cancel())
         if progress.failed is not None:
             raise _ConditionFailedError(progress.failed)
-        if begun is not None and now >= begun + timedelta(seconds=step.timeout):
-            raise _ConditionFailedError(f"not within {step.timeout:g} s: {progress.text or step.condition}")
+        seconds = self._deadline(step)
+        if begun is not None and now >= begun + timedelta(seconds=seconds):
+            raise _ConditionFailedError(f"not within {seconds:g} s: {progress.text or step.condition}")
         return None
+
+    def _deadline(self, step: declared.Wait) -> float:
+        """Seconds."""
+        undoing = isinstance(self.command, Undo)
+        return step.undo_timeout if undoing and step.undo_timeout is not None else step.timeout
 
 
 def _parsed(text: str) -> Mapping[str, Any]:

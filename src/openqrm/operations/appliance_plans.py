@@ -95,6 +95,7 @@ def _deploy(parts: _Parts) -> Steps:
             undo_condition="resource.back",
             arguments=machine | {"revocable": parts.revocable},
             timeout=120,
+            undo_timeout=_RETURN_SECONDS,
         ),
         Change(
             name="take",

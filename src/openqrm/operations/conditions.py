@@ -62,7 +62,8 @@ def machine_back(reader: Reader, call: ChangeCall) -> Progress:
 
     It does not when this operation never ordered it to deploy, when it is off, or when it is idle and either booted
     anew since (the order follows a deployment from boot to boot) or said itself, after the order, that the deployment
-    failed and is undone or that it is idle. A phase in which nothing is known proves nothing.
+    failed and is undone or that it is idle. A phase in which nothing is known proves nothing, nor does a machine that
+    is only late: it may be starting the image just then.
     """
     resource = reader.get(Resource, int(call.arguments["resource_id"]))
     order = _newest(reader, call, "deploy")
@@ -72,8 +73,8 @@ def machine_back(reader: Reader, call: ChangeCall) -> Progress:
         return Progress(done=True, text=f"{resource.name} is off")
     if resource.phase is Phase.IDLE and (resource.boot_id != order.boot_id or _said_idle(reader, call, order)):
         return Progress(done=True, text=f"{resource.name} is idle")
-    if call.arguments.get("revocable") and resource.health is not Health.OK:
-        return Progress(done=True, text=f"{resource.name} is {resource.health}; its access is revoked")
+    if call.arguments.get("revocable") and resource.health is Health.LOST:
+        return Progress(done=True, text=f"{resource.name} is lost; its access is revoked")
     return Progress(done=False, text=f"{resource.name} is {resource.phase}")
 
 

@@ -208,6 +208,8 @@ def _from_image(writer: Writer, resource: Resource | None, report: Report) -> Re
     machine_nics.sync(writer, resource, report)
     machine_orders.deployed(writer, resource, image.name)
     text = f"{resource.name} runs image {image.name}"
+    if resource.phase is Phase.RETURNING:  # called off meanwhile: it is taken in to be told so, over its stream
+        text += ", though it is to go back to idle"
     writer.event(text, severity=Severity.INFO, source=SOURCE, about=resource)
     token = machine_tokens.issue(
         writer, resource.id, TokenPurpose.SESSION, Stage.IMAGE, report.boot_id, report.generation

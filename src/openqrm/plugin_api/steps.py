@@ -126,15 +126,16 @@ class Change(_Base):
 class Wait(_Base):
     """Until a registered condition on our database holds; `timeout` is the deadline. Waiting changes nothing.
 
-    When the operation is undone, the step waits for `undo_condition` (with the same arguments and deadline), if there
-    is one: the steps before it must not be undone earlier, for example while a machine still uses an image. A wait
-    that was never reached forward is not waited for in the undo either.
+    When the operation is undone, the step waits for `undo_condition` (with the same arguments, and the deadline
+    `undo_timeout`, else `timeout`), if there is one: the steps before it must not be undone earlier, for example while
+    a machine still uses an image. A wait that was never reached forward is not waited for in the undo either.
     """
 
     kind: Literal["wait"] = "wait"
     condition: str = Field(pattern=r"^[a-z][a-z0-9-]*(\.[a-z][a-z0-9-]*)+$")
     arguments: dict[str, Any] = Field(default_factory=dict)
     undo_condition: str | None = None
+    undo_timeout: float | None = Field(default=None, gt=0)
 
 
 class Planning(_Base):

@@ -61,7 +61,8 @@ def test_an_undo_waits_for_its_condition_before_what_came_before_is_undone() -> 
             condition="thing.there",
             undo_condition="thing.gone",
             arguments={"called": "in-use"},
-            timeout=60,
+            timeout=20,
+            undo_timeout=60,
         )
         operation = site.enqueue([run("a"), wait, run("fails", "false")])
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from openqrm.domain.appliance import ApplianceDesired, AppliancePhase
-from openqrm.domain.machine import Stage
+from openqrm.domain.machine import Stage, TokenPurpose
 from openqrm.domain.resource import Health, Phase, Resource
-from openqrm.operations import changes, leases, machine_orders
+from openqrm.operations import changes, leases, machine_orders, machine_tokens
 from openqrm.operations.conditions import machine_back, machine_gone
 from openqrm.operations.machine_messages import Done
 from openqrm.operations.machine_tokens import Session
@@ -120,6 +120,37 @@ def test_a_deployment_that_failed_and_was_undone_gives_the_machine_back(
     with world.database.write() as writer:
         leases.give_back_resource(writer, ChangeCall(1, {"resource_id": number}))
     assert back(world, number) is proved, "what it could not unmount may be in use"
+    world.register("00000000-b", ticket=world.ticket(number))
+    assert back(world, number)
+
+
+def test_a_machine_that_is_late_is_not_back_yet_and_a_lost_one_can_be_revoked(world: World) -> None:
+    number, order = deploying(world)
+    recall(world, order)
+    for health, proved in [(Health.LATE, False), (Health.UNKNOWN, False), (Health.LOST, True)]:
+        with world.database.write() as writer:
+            writer.update(writer.get(Resource, number), health=health)
+        assert not back(world, number)
+        assert back(world, number, revocable=True) is proved
+
+
+def test_an_image_that_comes_up_after_it_was_called_off_is_told_to_go_back(world: World) -> None:
+    number, order = deploying(world)
+    with world.database.write() as writer:
+        token = machine_tokens.issue(writer, number, TokenPurpose.ADMISSION, Stage.IMAGE, BOOT, 1)
+    recall(world, order)
+    with world.database.write() as writer:
+        leases.give_back_resource(writer, ChangeCall(1, {"resource_id": number}))
+    taken = world.register(BOOT, stage="image", token=token, generation=1)
+    assert taken.resource.phase is Phase.RETURNING
+    assert not back(world, number, revocable=True)
+    with world.database.read() as reader:
+        session = machine_tokens.session_of(reader, taken.token)
+        assert session is not None
+        (idle,) = machine_orders.pending(reader, number, session.boot_id)
+    assert idle.verb == "idle"
+    said(world, idle.id, number, 0, Stage.IMAGE)
+    assert not back(world, number, revocable=True), "it only said that it goes"
     world.register("00000000-b", ticket=world.ticket(number))
     assert back(world, number)
 
