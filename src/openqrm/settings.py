@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from openqrm.domain.errors import InvalidError
 
 DEFAULT_FILE = Path("/etc/openqrm/openqrm.toml")
 
@@ -97,7 +101,31 @@ class Settings(BaseSettings):
 
 
 def load(file: Path | None = None) -> Settings:
-    """The settings from a file (default: `$OPENQRM_CONFIG` or /etc/openqrm/openqrm.toml)."""
+    """The settings from a file (default: `$OPENQRM_CONFIG` or /etc/openqrm/openqrm.toml).
+
+    Without the default file all defaults hold. InvalidError naming what is wrong; OSError when it cannot be read.
+    """
     if file is not None:
+        if not file.exists():
+            raise InvalidError(f"{file} does not exist")
         os.environ["OPENQRM_CONFIG"] = str(file)
-    return Settings()
+    read = os.environ.get("OPENQRM_CONFIG", str(DEFAULT_FILE))
+    try:
+        return Settings()
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidError(f"{read} is not TOML: {error}") from error
+    except ValidationError as error:
+        raise InvalidError(f"{read} or the environment: {'; '.join(_problems(error))}") from error
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """What is wrong with each setting. Values are not repeated: a database URL holds a password."""
+    found = []
+    for each in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in each["loc"])
+        if each["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, Settings.model_fields, 1)
+            found.append(f"there is no setting {name}" + (f" (did you mean {near[0]}?)" if near else ""))
+        else:
+            found.append(f"{name}: {each['msg']}")
+    return found

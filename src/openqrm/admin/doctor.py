@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openqrm.admin import examination
+from openqrm.domain.errors import OpenqrmError
 from openqrm.operations.core_plugins import installed
 from openqrm.settings import load
 
@@ -73,7 +74,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     try:
         settings = load(arguments.config)
-    except (OSError, ValueError) as error:
+    except (OSError, OpenqrmError) as error:
         print(f"openqrm doctor: the settings cannot be read: {error}", file=sys.stderr)
         return 2
     findings = examine(settings, installed())
