@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openqrm.domain.errors import ConflictError
-from openqrm.domain.resource import Resource
+from openqrm.domain.resource import SERVER_ID, Resource
 from openqrm.domain.storage import Storage, Volume
-from openqrm.operations import depending, in_use
+from openqrm.operations import depending, in_use, places
 from openqrm.operations.arguments import argument_attributes, creating, given, updating
 from openqrm.plugin_api.operation import Operation
 
@@ -23,21 +23,29 @@ StorageUpdate = updating(Storage)
 
 
 def create(writer: Writer, call: CoreCall) -> Storage:
-    """A storage whose type is enabled and whose settings its pool and export accept.
+    """A storage whose type is enabled, whose settings its pool and export accept, and which has a place of its own.
 
     UnsupportedError for a type that is not enabled, InvalidError for a wrong setting, ConflictError for a host
-    without an address.
+    without an address and for a place that another storage has.
     """
     storage = Storage(**{name: getattr(call.arguments, name) for name in type(call.arguments).model_fields})
     writer.get(Resource, storage.resource_id)
-    call.drivers(writer).context(storage, writer)
+    drivers = call.drivers(writer)
+    _one_at_a_time(writer)
+    places.refuse_shared(writer, drivers, drivers.context(storage, writer))
     return writer.insert(storage)
+
+
+def _one_at_a_time(writer: Writer) -> None:
+    """No constraint of the database forbids shared places, so what makes or moves one waits for the others."""
+    writer.reserve(Resource, id=SERVER_ID)
 
 
 def update(writer: Writer, call: CoreCall) -> Storage:
     """Change name or settings; the settings given replace all of them and are checked as at creation.
 
-    ConflictError for a setting that is immutable, and for any while an appliance holds a lease on the storage.
+    ConflictError for a setting that is immutable, for any while an appliance holds a lease on the storage, and for a
+    place that another storage has.
     """
     storage = _target(call)
     changes = given(call.arguments)
@@ -48,6 +56,8 @@ def update(writer: Writer, call: CoreCall) -> Storage:
         before = drivers.context(storage, writer)
         _refuse_immutable(storage, before.pool, after.pool)
         _refuse_immutable(storage, before.export, after.export)
+        _one_at_a_time(writer)
+        places.refuse_shared(writer, drivers, after)
     return writer.update(storage, **changes)
 
 

@@ -11,6 +11,7 @@ from openqrm.domain.model import Attr, Id, MegaBytes, Name
 from openqrm.domain.operation import UNFINISHED, OperationTarget, StepRecord
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
+from openqrm.operations import places
 from openqrm.operations.restoring import first_generation
 from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
@@ -19,7 +20,7 @@ from openqrm.plugin_api.steps import Change, Command, Irreversible, Plan, Run, S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from openqrm.plugin_api.drivers import VolumeEntry
+    from openqrm.plugin_api.drivers import StorageContext, VolumeEntry
     from openqrm.plugin_api.facts import Fact
     from openqrm.plugin_api.operation import Call, PlanContext
     from openqrm.plugin_api.records import Reader
@@ -248,7 +249,7 @@ def plan_scan(context: PlanContext) -> Plan:
     place = context.drivers.context(storage, context.read)
     found = context.drivers.pool(storage).entries(place, context.facts)
     known = {volume.name: volume for volume in context.read.find(Volume, storage_id=storage.id)}
-    new = [entry for entry in found if entry.name not in known]
+    new = [entry for entry in _own(context, place, found) if entry.name not in known]
     present = {entry.name for entry in found}
     gone = [v for name, v in sorted(known.items()) if name not in present and v.phase is VolumePhase.READY]
     return Plan(
@@ -257,6 +258,17 @@ def plan_scan(context: PlanContext) -> Plan:
             *(_missing(position, storage, volume) for position, volume in enumerate(gone)),
         )
     )
+
+
+def _own(context: PlanContext, place: StorageContext, found: Sequence[VolumeEntry]) -> list[VolumeEntry]:
+    """What was found without what is another storage's: its pool, what holds that, and what lies in it."""
+    taken = [other for _, other in places.others(context.read, context.drivers, place)]
+    pool = context.drivers.pool(place.storage)
+
+    def at(entry: VolumeEntry) -> str:
+        return pool.location(place, Volume(name=entry.name, storage_id=place.storage.id))
+
+    return [entry for entry in found if not any(places.overlap(at(entry), other) for other in taken)]
 
 
 def _found(position: int, storage: Storage, entry: VolumeEntry, generation: int) -> Change:

@@ -50,6 +50,18 @@ class NoSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+@runtime_checkable
+class Placed(Protocol):
+    """A pool's settings that say where on the host its volumes are. Those of pools that do not share a host may not.
+
+    No two storages may keep their volumes in one place: the same image would run on two machines at once.
+    """
+
+    @property
+    def place(self) -> str:
+        """A directory, volume group or dataset, with `/` between what contains and what is contained."""
+
+
 @dataclass(frozen=True)
 class Pool:
     """Makes and keeps volumes. `driver` is `module:Class`, imported only when used."""

@@ -25,6 +25,11 @@ class DirSettings(BaseModel):
         Attr("Directory", help="on the storage host; each volume is a directory in it", immutable=True),
     ] = "/srv/openqrm"
 
+    @property
+    def place(self) -> str:
+        """Where it is by our records; a symbolic link to another pool is not seen."""
+        return self.directory
+
 
 class NfsSettings(BaseModel):
     """How volumes are exported."""
