@@ -94,6 +94,33 @@ def test_a_machine_registers_again_until_it_is_taken(shell: list[str], library: 
     assert (library.parent / "sent").read_text().split() == ['"token":"old"', '"token":"old"', '"token":"new"']
 
 
+@pytest.mark.parametrize(("stage", "waits"), [("image", ["15", "15", "restart", "restart"]), ("initramfs", ["60"] * 4)])
+def test_a_refused_machine_asks_again_and_an_image_restarts_without_its_root(
+    shell: list[str], library: Path, stage: str, waits: list[str]
+) -> None:
+    script = f"""
+    STAGE={stage} MAC=52:54:00:00:00:01 TOKEN=old API=https://c
+    for program in cat mv rm mkfifo uname readlink sleep; do
+        eval "$program() {{ echo \\"the root is gone: $program\\"; }}"
+    done
+    restart_at_once() {{ echo restart; }}
+    inventory() {{ echo told >>"$RUN/told"; }}
+    box() {{
+        case $1 in sleep) echo "$2" ;; *) command "$@" ;; esac
+    }}
+    api() {{
+        echo >>"$RUN/tries"
+        count=0
+        while read -r _; do count=$((count + 1)); done <"$RUN/tries"
+        if [ "$count" -gt 4 ]; then printf 200; else printf 409; fi
+        echo "NAME='node-1'" >"$RUN/answer"
+    }}
+    register
+    """
+    assert run(shell, library, script).splitlines() == waits
+    assert (library.parent / "told").read_text() == "told\n"
+
+
 def test_lines_become_chunks(shell: list[str], library: Path) -> None:
     (library.parent / "authorization").write_text("Authorization: Bearer abc\n")
     out = run(shell, library, "chunks host:8443", "hb u=1\ndone 7 0 all is well\n")

@@ -44,7 +44,7 @@ api() { # curl on the node API, with our CA and this machine's token, which no c
 
 use_token() { # TOKEN: from now on, also in the processes that run already
 	(umask 077 && echo "Authorization: Bearer $1" >"$RUN/authorization.new")
-	mv "$RUN/authorization.new" "$RUN/authorization"
+	box mv "$RUN/authorization.new" "$RUN/authorization"
 }
 
 fetch() { # URL FILE: whole or not at all; after a refusal by the API, FILE.part holds what it said
@@ -54,7 +54,7 @@ fetch() { # URL FILE: whole or not at all; after a refusal by the API, FILE.part
 		[ "$waited" -lt "${FETCH_SECONDS:-0}" ] || return 1
 		grep -qs '"status": *4' "$2.part" && return 1
 		grep -qs 'HTTP/1[.][01] 4' "$2.said" && return 1
-		sleep 2
+		box sleep 2
 		waited=$((waited + 2))
 	done
 }

@@ -54,7 +54,7 @@ nics_json() { # sets NICS_JSON and NICS
 	for device in /sys/class/net/*; do
 		[ -e "$device/device" ] || continue
 		NICS=$((NICS + 1))
-		driver=$(readlink "$device/device/driver")
+		driver=$(box readlink "$device/device/driver")
 		first_line "$device/address" && mac=$LINE
 		first_line "$device/speed" && speed=$LINE
 		case $speed in '' | *[!0-9]*) speed=0 ;; esac
@@ -113,9 +113,9 @@ inventory() { # prints the register request
 	quoted "${TOKEN:-}" && token=$QUOTED
 	firmware=bios
 	[ -d /sys/firmware/efi ] && firmware=uefi
-	cat <<-JSON
+	box cat <<-JSON
 		{"mac":"$MAC","boot_id":"$boot_id","stage":"$STAGE","ticket":$ticket,"generation":${GENERATION:-0},"token":$token,
-		"arch":"$(uname -m)","kernel":"$release","firmware":"$firmware","hostname":"$host",
+		"arch":"$(box uname -m)","kernel":"$release","firmware":"$firmware","hostname":"$host",
 		"memory_mb":$((MEM_TOTAL / 1024)),"cpus":$CPUS,"cpu_model":$model,"swap_mb":$((SWAP_TOTAL / 1024)),
 		"nics":[$NICS_JSON],"disks":[$DISKS_JSON],"dmi":{$DMI_JSON},"ssh_host_keys":[$KEYS_JSON]}
 	JSON

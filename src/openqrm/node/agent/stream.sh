@@ -16,7 +16,7 @@ heartbeat() {
 heartbeats() { # SECONDS: for as long as one connection lives; ends a connection on which nothing was heard
 	while :; do
 		heartbeat
-		sleep "$1"
+		box sleep "$1"
 		now
 		first_line "$RUN/connected"
 		if [ "$((NOW - ${LINE:-0}))" -gt "$SILENCE_S" ]; then
@@ -84,14 +84,14 @@ consume() { # the answer: headers and chunk framing are skipped by form, message
 }
 
 stream() { # one connection, until it ends
-	rm -f "$RUN/tx" "$RUN/connected" "$RUN/unauthorized"
-	mkfifo "$RUN/tx"
+	box rm -f "$RUN/tx" "$RUN/connected" "$RUN/unauthorized"
+	box mkfifo "$RUN/tx"
 	authority=${API#*://}
 	chunks "$authority" <&3 >"$RUN/tx" &
 	writer=$!
 	echo "$writer" >"$RUN/chunks.pid"
 	connection "$authority" <"$RUN/tx" 2>"$RUN/stream.err" | consume
-	rm -f "$RUN/connected"
+	box rm -f "$RUN/connected"
 	kill "$writer" 2>/dev/null
 	wait "$writer" 2>/dev/null
 }
@@ -106,7 +106,7 @@ serve() { # keeps a stream open for ever; a controller that is away changes noth
 		log "stream ended after $((NOW - began)) s: $reason"
 		[ "$((NOW - began))" -gt 30 ] && delay=1
 		if [ -e "$RUN/unauthorized" ]; then register; fi
-		sleep "$delay"
+		box sleep "$delay"
 		delay=$((delay * 2 > 30 ? 30 : delay * 2))
 	done
 }
@@ -118,9 +118,9 @@ open_stream() { # makes the pipe that everything said to the controller goes thr
 }
 
 close_stream() { # properly, before this system ends: a half-open one would look like a second machine of this MAC
-	sleep 0.2 2>/dev/null || sleep 1 # what was said last goes first
+	box sleep 0.2 2>/dev/null || box sleep 1 # what was said last goes first
 	: >"$RUN/leaving"
 	first_line "$RUN/chunks.pid"
 	[ -n "$LINE" ] && kill "$LINE" 2>/dev/null
-	sleep 0.2 2>/dev/null || sleep 1
+	box sleep 0.2 2>/dev/null || box sleep 1
 }
