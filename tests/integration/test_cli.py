@@ -239,6 +239,7 @@ def test_help_and_completion_know_the_servers_verbs(cli: Cli) -> None:
     assert "complete -o default -F _openqrm openqrm" in script
     for words, wanted in (
         (("--help",), "resource"),
+        (("completion", "--help"), "usage: openqrm completion"),
         (("__complete", "res"), "resource"),
         (("__complete", "resource", "cr"), "create"),
         (("__complete", "resource", "create", "--m"), "--mac"),

@@ -20,6 +20,16 @@ complete -o default -F _openqrm openqrm
 """
 
 
+def main(argv: Sequence[str]) -> int:
+    """`openqrm completion [bash]`: print the script."""
+    text = 'Print the completion script. In ~/.bashrc: eval "$(openqrm completion bash)"'
+    parser = options.Parser(prog="openqrm completion", description=text)
+    parser.add_argument("shell", nargs="?", choices=["bash"], default="bash", help="which shell (default: bash)")
+    parser.parse_args(argv)
+    print(SCRIPT, end="")
+    return 0
+
+
 def words(given: Sequence[str], own: Sequence[str]) -> list[str]:
     """What may stand in the place of the last word. No request is made: it has to be there at once."""
     kept = schema.kept(os.environ.get("OPENQRM_URL") or load().url)

@@ -99,8 +99,7 @@ def _own(words: list[str]) -> int:
         return session.logout(words[1:])
     if words[0] == "events":
         return session.events(words[1:])
-    print(completion.SCRIPT, end="")
-    return 0
+    return completion.main(words[1:])
 
 
 def _remote(words: list[str]) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openqrm.admin.lab import command, requirements
+from openqrm.admin.lab.datacentre import Lab
 from openqrm.admin.lab.requirements import Need
 
 if TYPE_CHECKING:
@@ -64,3 +65,22 @@ def test_wrong_usage_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_lab_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert command.main(["up", "--nodes", "1000", "--dir", str(tmp_path)]) == 1
     assert "0 to 64" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [("on", "node1 is on"), ("off", "node1 is off"), ("shutdown", "power button"), ("reset", "reset")],
+)
+def test_power_says_what_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], action: str, said: str
+) -> None:
+    done: list[tuple[str, str]] = []
+
+    class Up:
+        def power(self, node: str, verb: str) -> None:
+            done.append((node, verb))
+
+    monkeypatch.setattr(Lab, "open", lambda directory: Up())
+    assert command.main(["power", "--dir", str(tmp_path), "node1", action]) == 0
+    assert done == [("node1", action)]
+    assert said in capsys.readouterr().out

@@ -148,6 +148,14 @@ def _execute(lab: Lab, arguments: argparse.Namespace) -> int:
     os.execvp(argv[0], argv)  # noqa: S606 - becomes the command
 
 
+_DONE = {
+    "on": "is on",
+    "off": "is off, its plug pulled",
+    "reset": "was reset",
+    "shutdown": "had its power button pressed",
+}
+
+
 def _dispatch(arguments: argparse.Namespace) -> int:
     directory: Path = (arguments.dir or state.default_directory(arguments.name)).resolve()
     if arguments.verb == "up":
@@ -167,6 +175,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     if arguments.verb == "exec":
         return _execute(lab, arguments)
     lab.power(arguments.node, arguments.action)
+    print(f"{arguments.node} {_DONE[arguments.action]}")
     return 0
 
 
