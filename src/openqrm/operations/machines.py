@@ -79,7 +79,8 @@ def register(writer: Writer, report: Report, around: Circumstances) -> Result:
     """Take a machine in, or say why not. ConflictError only for a bug or a race; the caller may repeat it."""
     resource = writer.one(Resource, mac=report.mac)
     if resource is not None and resource.manual:
-        return _refused(writer, resource, "this MAC address belongs to a resource made by hand, a closed box")
+        text = "this MAC address belongs to a resource made by hand, a closed box"
+        return _refused(writer, resource, text) if around.unheard_of(resource.id) else Refused(409, text)
     if report.stage is Stage.IMAGE:
         return _from_image(writer, resource, report)
     if resource is None:
