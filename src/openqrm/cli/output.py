@@ -71,5 +71,6 @@ def steps(found: Sequence[dict[str, Any]]) -> None:
 
 
 def note(text: str) -> None:
-    """A line for people beside the answer: on standard error."""
+    """A line for people beside the answer: on standard error, behind what was printed before it."""
+    sys.stdout.flush()
     print(text.translate(CONTROL), file=sys.stderr)
