@@ -217,6 +217,8 @@ def test_the_same_over_the_unix_socket(cli: Cli) -> None:
 def test_a_token_for_programs(cli: Cli) -> None:
     key = cli.json("token", "create", "--name", "ci", "--days", "1")["token"]
     assert cli("resource", "list", OPENQRM_TOKEN=key).returncode == 0
+    user = cli.json("token", "show", "ci")["user_id"]
+    assert f"admin ({user})" in cli("token", "show", "ci").stdout
     assert cli("token", "remove", "ci", "--yes").returncode == 0
     assert cli("resource", "list", OPENQRM_TOKEN=key).returncode == 5
 
