@@ -241,7 +241,7 @@ async def test_lists_page_sort_search_and_filter(client: httpx.AsyncClient) -> N
     for number in range(7):
         box = {
             "mac": f"52:54:00:aa:00:{number:02}",
-            "address": "10.0.0.5",
+            "address": f"10.0.0.{5 + number}",
             "name": f"box-{number}",
             "group": "ab"[number % 2],
         }

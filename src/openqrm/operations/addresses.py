@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openqrm.domain.errors import ConflictError, NoCapacityError
 from openqrm.domain.event import Severity
 from openqrm.domain.network import Address, Network, Nic, Role
-from openqrm.domain.resource import Resource
+from openqrm.domain.resource import SERVER_ID, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,6 +91,29 @@ def place_of(reader: Reader, resource: Resource) -> Place | None:
         if nic is None or nic.resource_id == resource.id:
             return Place(row.address, ipaddress.IPv4Network(network.cidr).prefixlen, row)
     return Place(resource.address, 0)
+
+
+def refuse_taken(writer: Writer, address: str, *, controller: str, resource_id: int | None, mac: str | None) -> None:
+    """ConflictError for an address that is the controller's own, or that another resource carries or was allocated.
+
+    `controller` is the installation's own address; `resource_id` and `mac` are who asks, None for what is not there.
+    One that was allocated to nobody in particular may be taken. Waits for others that enter addresses by hand, since
+    no constraint of the database forbids it.
+    """
+    writer.reserve(Resource, id=SERVER_ID)
+    found = [resource for resource in writer.find(Resource, address=address, limit=2) if resource.id != resource_id]
+    if not found and address == controller and resource_id != SERVER_ID:
+        raise _taken(address, "is the openQRM server's own", "the server is resource 0: use that")
+    for row in writer.find(Address, address=address, nic_id__null=False):
+        nic = writer.get(Nic, row.nic_id or 0)
+        if nic.resource_id != resource_id and nic.mac != mac:
+            found.append(writer.get(Resource, nic.resource_id))
+    if found:
+        raise _taken(address, f"is resource {found[0].name}'s", "use that resource, or another address")
+
+
+def _taken(address: str, whose: str, remedy: str) -> ConflictError:
+    return ConflictError(f"address {address} {whose}", field="address", remedy=remedy)
 
 
 def attach(writer: Writer, place: Place, nic: Nic) -> None:

@@ -10,7 +10,7 @@ from openqrm.domain.errors import ConflictError
 from openqrm.domain.model import Attr, Mac, Name
 from openqrm.domain.network import plain_ip
 from openqrm.domain.resource import SERVER_ID, Phase, Resource
-from openqrm.operations import depending
+from openqrm.operations import addresses, depending
 from openqrm.operations.arguments import given, updating
 from openqrm.operations.core_orders import refuse_used
 from openqrm.plugin_api.operation import Arguments, Operation
@@ -57,6 +57,7 @@ ResourceUpdate = updating(
 def create(writer: Writer, call: CoreCall) -> Resource:
     """A resource nobody will ever hear from by itself."""
     asked: ResourceCreate = call.arguments
+    _refuse_taken(writer, call, asked.address, None, asked.mac)
     resource = writer.insert(
         Resource(
             name=asked.name or f"resource-{asked.mac.replace(':', '')}",
@@ -83,7 +84,14 @@ def update(writer: Writer, call: Call) -> Resource:
         changes["ssh_host_keys"] = changes["ssh_host_keys"] or ()
     if changes.get("address", resource.address) != resource.address:
         depending.refuse_moving(writer, resource)
+        if changes["address"] is not None:
+            _refuse_taken(writer, call, changes["address"], resource.id, resource.mac)
     return writer.update(resource, **changes)
+
+
+def _refuse_taken(writer: Writer, call: Call, address: str, resource_id: int | None, mac: str | None) -> None:
+    own = str(call.settings.get("address", ""))
+    addresses.refuse_taken(writer, address, controller=own, resource_id=resource_id, mac=mac)
 
 
 def plan_announce(context: PlanContext) -> Plan:

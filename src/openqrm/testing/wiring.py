@@ -64,11 +64,15 @@ def pipeline_of(
     plugins: Iterable[Plugin] = (),
     drivers: Drivers | None = None,
     further: Iterable[Sequence[Operation]] = (),
+    **installation: Any,
 ) -> Pipeline:
-    """The real registry, pipeline and journal over `database`. Dry runs show admission and the phases' names."""
+    """The real registry, pipeline and journal over `database`. Dry runs show admission and the phases' names.
+
+    `installation` is what operations know of it, for example `address`.
+    """
     registry = Registry.of_installation(plugins, further)
     chosen = drivers or NoDrivers()
-    settings: dict[str, Any] = {"deployments": {"nfs": "nfs-root"}}
+    settings: dict[str, Any] = {"deployments": {"nfs": "nfs-root"}} | installation
 
     def dry_run(operation: Operation, call: Call) -> Sequence[Step]:
         with database.read() as reader:

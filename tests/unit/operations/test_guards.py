@@ -13,7 +13,7 @@ from openqrm.domain.kernel import Kernel, fits_line
 from openqrm.domain.lease import Lease
 from openqrm.domain.network import Address, AddressRange, Network, Nic, plain_ip
 from openqrm.domain.operation import Operation, OperationStatus, OperationTarget
-from openqrm.domain.resource import RESOURCE_PHASES, Desired, Health, Phase, Resource
+from openqrm.domain.resource import RESOURCE_PHASES, SERVER_ID, Desired, Health, Phase, Resource
 from openqrm.domain.storage import VOLUME_PHASES, Image, Storage, Volume, VolumePhase
 from openqrm.domain.user import UserRole
 from openqrm.netboot import script
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.records import Reader
     from openqrm.store.database import SqlDatabase
     from openqrm.testing.memory import MemoryDatabase
+
+
+OWN = "10.0.0.1"
+"""The controller's address."""
 
 
 class NfsDrivers(NoDrivers):
@@ -74,7 +78,7 @@ def pipeline(database: SqlDatabase | MemoryDatabase) -> Pipeline:
         writer.insert(Resource(name="node", mac="52:54:00:00:00:02", address="10.0.0.9", **idle))
         writer.insert(Kernel(name="default", version="6.1", ready=True, default=True, default_mark=1))
     further = [(Declaration("box.guard", "Guard", "For admins", permission=needs(UserRole.ADMIN), act="x:y"),)]
-    return pipeline_of(database, drivers=NfsDrivers(), further=further)
+    return pipeline_of(database, drivers=NfsDrivers(), further=further, address=OWN)
 
 
 def one(pipeline: Pipeline, kind: type[Any], **conditions: Any) -> Any:
@@ -266,6 +270,35 @@ def test_both_ways_to_an_address_skip_what_is_in_use(pipeline: Pipeline) -> None
     assert call(pipeline, "address.allocate", network_id="lan").address == "10.1.0.4"
     with pytest.raises(NoCapacityError):
         call(pipeline, "address.allocate", network_id="lan")
+
+
+def test_an_address_belongs_to_one_resource(pipeline: Pipeline) -> None:
+    with pipeline.database.write() as writer:
+        lan = writer.insert(Network(name="lan", cidr="10.0.0.0/24"))
+        node = writer.one(Resource, name="node")
+        assert node
+        card = writer.insert(Nic(resource_id=node.id, mac="52:54:00:00:00:0c"))
+        writer.insert(Address(network_id=lan.id, address="10.0.0.77", nic_id=card.id))
+        writer.insert(Address(network_id=lan.id, address="10.0.0.78"))
+    box = {"mac": "52:54:00:00:00:07", "name": "box"}
+    for address, whose in (("10.0.0.2", "resource host's"), ("10.0.0.77", "node's"), (OWN, "openQRM server's own")):
+        with pytest.raises(ConflictError, match=whose) as caught:
+            call(pipeline, "resource.create", **box, address=address)
+        assert caught.value.field == "address"
+    call(pipeline, "resource.create", **box, address="10.0.0.78")
+    for address, whose in (("10.0.0.2", "resource host's"), ("10.0.0.77", "node's"), (OWN, "openQRM server's own")):
+        with pytest.raises(ConflictError, match=whose):
+            call(pipeline, "resource.update", "box", address=address)
+    assert call(pipeline, "resource.update", "box", address="10.0.0.78", group="g").address == "10.0.0.78"
+    assert call(pipeline, "resource.update", "node", address="10.0.0.77").address == "10.0.0.77"
+
+
+def test_the_server_may_carry_its_own_address(pipeline: Pipeline) -> None:
+    with pipeline.database.write() as writer:
+        writer.insert(Resource(id=SERVER_ID, name="server", type="server", phase=Phase.ACTIVE))
+    assert call(pipeline, "resource.update", "server", address=OWN).address == OWN
+    with pytest.raises(ConflictError, match="is resource server's"):
+        call(pipeline, "resource.create", mac="52:54:00:00:00:07", address=OWN)
 
 
 def test_a_machine_that_ran_something_is_forgotten_with_its_released_leases(pipeline: Pipeline) -> None:

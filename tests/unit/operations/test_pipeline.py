@@ -132,7 +132,7 @@ def test_an_update_changes_what_was_given_alone(pipeline: Pipeline) -> None:
 def test_duplicates_conflict_by_name(pipeline: Pipeline) -> None:
     made(pipeline, "resource.create", **BOX)
     with pytest.raises(ConflictError) as caught:
-        pipeline.call("resource.create", ADMIN, None, BOX | {"mac": "52:54:00:aa:00:02"})
+        pipeline.call("resource.create", ADMIN, None, BOX | {"mac": "52:54:00:aa:00:02", "address": "10.0.0.6"})
     assert caught.value.field == "name"
 
 
