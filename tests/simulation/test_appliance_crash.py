@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openqrm.domain.operation import OperationStatus
+from openqrm.domain.resource import MachineOrder, Resource
+from openqrm.engine import requests
 from openqrm.testing import virtual
 from openqrm.testing.crash import World, crash_everywhere
 from openqrm.testing.database import open_database
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from openqrm.engine.ports import Database
+    from openqrm.plugin_api.records import Writer
     from openqrm.store.database import SqlDatabase
 
 
@@ -106,6 +109,31 @@ def test_a_machine_that_cannot_deploy_is_given_back(fresh: Callable[[], Database
         return world
 
     report = virtual.run(lambda loop: crash_everywhere(build, [consistent]))
+    assert set(report.ends) == {(OperationStatus.FAILED,)}
+
+
+def test_a_start_that_is_called_off_while_the_image_comes_up_brings_the_machine_back(
+    fresh: Callable[[], Database],
+) -> None:
+    booted: list[str] = []
+
+    def build() -> CentreWorld:
+        world = starting(fresh())
+
+        def call_off(writer: Writer, order: MachineOrder) -> None:
+            booted.append(order.boot_id)
+            requests.cancel(writer, world.operations[0])
+
+        world.centre.obeying.call_off = call_off
+        return world
+
+    def back(world: World) -> None:
+        consistent(world)
+        with world.site.database.read() as reader:
+            assert reader.get(Resource, reader.find(MachineOrder)[0].resource_id).boot_id != booted[-1]
+
+    report = virtual.run(lambda loop: crash_everywhere(build, [back]))
+    assert report.boundaries >= 8
     assert set(report.ends) == {(OperationStatus.FAILED,)}
 
 

@@ -11,6 +11,8 @@ from openqrm.domain.resource import Desired, Health, MachineOrder, Phase, Power,
 from openqrm.operations import states
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from openqrm.engine.notifier import Notifier
     from openqrm.engine.ports import Database
     from openqrm.plugin_api.records import Writer
@@ -40,12 +42,14 @@ def idle_machine(number: int, **fields: object) -> Resource:
 
 @dataclass
 class FakeMachines:
-    """Carries out open orders. `broken` names verbs that machines fail; `boots` counts them."""
+    """Carries out open orders. `broken` names verbs that machines fail; `boots` counts them. `call_off` is called when
+    a machine begins to deploy; its image then comes up only after it was ordered back, and goes back from there."""
 
     database: Database
     broken: set[str] = field(default_factory=set)
     boots: int = 1_000_000
     threaded: bool = False
+    call_off: Callable[[Writer, MachineOrder], None] | None = None
 
     def tick(self, limit: int = 500) -> int:
         """Carry out the orders that are open now, in one transaction; returns how many."""
@@ -54,14 +58,18 @@ class FakeMachines:
         if not waiting:
             return 0
         with self.database.write() as writer:
-            for order in waiting:
-                self._obey(writer, writer.get(MachineOrder, order.id))
-        return len(waiting)
+            return sum(self._obey(writer, writer.get(MachineOrder, order.id)) for order in waiting)
 
-    def _obey(self, writer: Writer, order: MachineOrder) -> None:
+    def _obey(self, writer: Writer, order: MachineOrder) -> bool:
+        """Whether the order changed anything."""
         resource = writer.get(Resource, order.resource_id)
         if order.state not in OPEN:
-            return
+            return False
+        if self.call_off is not None and resource.phase is Phase.DEPLOYING:
+            if order.verb != "deploy" or order.state == "acknowledged":
+                return False
+            self.call_off(writer, writer.update(order, state="acknowledged"))
+            return True
         if order.boot_id not in ("", resource.boot_id):
             writer.update(order, state="void", text="meant for another boot")
         elif order.verb in self.broken:
@@ -71,10 +79,11 @@ class FakeMachines:
         else:
             writer.update(order, state="done", progress=100)
             self._carried_out(writer, resource, order.verb)
+        return True
 
     def _carried_out(self, writer: Writer, resource: Resource, verb: str) -> None:
         if verb == "deploy":
-            if resource.phase is Phase.DEPLOYING:
+            if resource.phase in (Phase.DEPLOYING, Phase.RETURNING):
                 states.apply(writer, resource, "phase", "registered-image")
         elif verb == "poweroff":
             states.apply(writer, resource, "phase", "powered-off")
