@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -33,7 +33,10 @@ class ResourceCreate(Arguments):
     mac: Annotated[Mac, Attr("MAC address", help="of the network card it is known by")]
     address: Annotated[IpAddress, Attr("Address", help="in the management network")]
     name: Annotated[Name | None, Attr("Name", help="empty: made from the MAC address")] = None
-    type: Annotated[Name, Attr("Type", help="closed, or a type a plug-in brings")] = "closed"
+    type: Annotated[
+        Literal["closed", "physical"],
+        Attr("Type", help="physical: a machine with a system of its own; never monitored either way"),
+    ] = "closed"
     group: Annotated[str, Field(max_length=63), Attr("Group")] = ""
 
 

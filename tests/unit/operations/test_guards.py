@@ -293,6 +293,16 @@ def test_an_address_belongs_to_one_resource(pipeline: Pipeline) -> None:
     assert call(pipeline, "resource.update", "node", address="10.0.0.77").address == "10.0.0.77"
 
 
+def test_a_resource_made_by_hand_is_of_a_type_there_is(pipeline: Pipeline) -> None:
+    for number, kind in enumerate(("closed", "physical"), start=7):
+        where = {"mac": f"52:54:00:00:00:0{number}", "address": f"10.0.0.{number}"}
+        assert call(pipeline, "resource.create", **where, type=kind).type == kind
+    for kind in ("server", "toaster", ""):
+        with pytest.raises(InvalidError, match="closed") as caught:
+            call(pipeline, "resource.create", mac="52:54:00:00:00:0f", address="10.0.0.99", type=kind)
+        assert caught.value.field == "type"
+
+
 def test_the_server_may_carry_its_own_address(pipeline: Pipeline) -> None:
     with pipeline.database.write() as writer:
         writer.insert(Resource(id=SERVER_ID, name="server", type="server", phase=Phase.ACTIVE))
