@@ -45,7 +45,7 @@ docs: $(VENV)/.stamp
 	@$(BIN)/openqrm reference write
 
 lock: $(VENV)/.stamp
-	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	@$(BIN)/uv pip compile -q --python-version 3.11 --generate-hashes --no-header \
 	    --extra dev pyproject.toml -o requirements.lock
 
 clean:
