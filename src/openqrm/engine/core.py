@@ -191,7 +191,9 @@ def _patient(
     state: OperationState, step: StepState, error: Mapping[str, Any], now: datetime, policy: Policy
 ) -> Decision:
     """A host is away and nothing can be taken back: go on when it is there again, however long that takes. Told once,
-    when others would give up."""
+    when others would give up. A human who cancels it takes over: it needs attention then."""
+    if state.cancelled:
+        return _stuck(state, step, error)
     later = now + policy.patience(step.attempts)
     changes = {"status": StepStatus.ACTING, "error": error, "not_before": later, "attempts": step.attempts}
     raised: tuple[Raise, ...] = ()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from openqrm.domain.errors import ConflictError
-from openqrm.domain.operation import Operation, OperationStatus
+from openqrm.domain.errors import ConflictError, UnreachableError
+from openqrm.domain.operation import Operation, OperationStatus, StepRecord, StepStatus
 from openqrm.engine.commits import tell
 from openqrm.engine.core import advance
 from openqrm.engine.journal import RUNNABLE
@@ -21,20 +21,28 @@ if TYPE_CHECKING:
 def cancel(writer: Writer, operation_id: int) -> Operation:
     """Ask that a queued or running operation be undone; its controller sees it at its next journal write.
 
-    ConflictError for one that is over, or that only goes forward.
+    One that only goes forward is not undone: if it waits for a host that is away, it needs attention at its next try.
+    ConflictError for one that is over, or that goes forward and waits for nobody.
     """
     operation = _held(writer, operation_id)
     if operation.status not in RUNNABLE:
         raise ConflictError(f"operation {operation_id} is {operation.status}: nothing to cancel")
-    if operation.forward_only:
+    if operation.forward_only and not any(_away(step) for step in load(writer, operation).steps):
         raise ConflictError(f"{operation.name} only goes forward; it cannot be cancelled", remedy="let it finish")
     # One that waits for a conflict to go away need not wait out its pause.
     waits = operation.not_before if operation.status is not OperationStatus.QUEUED else None
     return writer.update(operation, cancel_requested=True, not_before=waits)
 
 
+def _away(step: StepRecord) -> bool:
+    return step.status is StepStatus.ACTING and (step.error or {}).get("code") == UnreachableError.code
+
+
 def resume(writer: Writer, operation_id: int) -> Operation:
     """Someone mended what an undo met (or a step that only goes forward): it is tried again, with fresh tries."""
+    operation = _held(writer, operation_id)
+    if operation.forward_only and operation.cancel_requested:
+        writer.update(operation, cancel_requested=False)
     return _decided(writer, operation_id, Resume())
 
 

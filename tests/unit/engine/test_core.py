@@ -197,6 +197,18 @@ def test_forward_only_never_undoes_and_goes_on_where_it_stuck() -> None:
     assert play(decision.state, Succeeded(), Succeeded()).state.status is OperationStatus.DONE
 
 
+def test_a_human_may_take_over_what_waits_for_a_host_that_is_gone_for_good() -> None:
+    away = Failed({"code": "unreachable", "detail": "no route to host"})
+    waiting = play(operation(step("a"), forward_only=True), Claimed(), away)
+    cancelled = replace(waiting.state, cancelled=True)
+    decision = advance(
+        advance(cancelled, Timer(), NOW + timedelta(seconds=60)).state, away, NOW + timedelta(seconds=61)
+    )
+    assert decision.state.status is OperationStatus.ATTENTION
+    resumed = advance(replace(decision.state, cancelled=False), Resume(), NOW + timedelta(seconds=90))
+    assert resumed.state.status is OperationStatus.RUNNING
+
+
 def test_forward_only_waits_for_a_host_that_is_away_and_says_so_once() -> None:
     away = Failed({"code": "unreachable", "detail": "no route to host"})
     decision = play(operation(step("plan", inert=True), step("b"), forward_only=True), Claimed())
