@@ -5,7 +5,7 @@ from __future__ import annotations
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.event import Event
 from openqrm.domain.kernel import Kernel
-from openqrm.domain.lease import Lease
+from openqrm.domain.lease import Lease, Loan
 from openqrm.domain.machine import BootTicket, MachineToken
 from openqrm.domain.model import Record, registry_of
 from openqrm.domain.network import Address, Network, Nic
@@ -34,6 +34,7 @@ ENTITIES: dict[str, type[Record]] = registry_of(
         Controller,
         Counter,
         Lease,
+        Loan,
         MachineOrder,
         BootTicket,
         MachineToken,

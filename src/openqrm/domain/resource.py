@@ -194,6 +194,9 @@ class MachineOrder(Record):
     boot_id: Annotated[
         str, Field(max_length=64), Attr("Boot ID", help="the boot it is meant for; another boot ignores it")
     ] = ""
+    details: Annotated[
+        dict[str, Any], Attr("Details", help="what the order is about, by ids; the machine fetches the rest")
+    ] = Field(default_factory=dict)
     state: Annotated[Name, Attr("State", help="open, acknowledged, done, failed, void", filter=True, listed=True)] = (
         "open"
     )

@@ -78,6 +78,23 @@ class Volume(Record):
     generation: Annotated[int, Field(ge=0), Attr("Generation", help="of the last lease; only grows", derived=True)] = 0
 
 
+DEVICE = r"^(/dev/[A-Za-z0-9][A-Za-z0-9/_.-]*)?$"
+"""A local block device, or empty."""
+LOCAL_ROOT_DEVICES = (
+    "/dev/sda1",
+    "/dev/sda2",
+    "/dev/sda3",
+    "/dev/vda1",
+    "/dev/vda2",
+    "/dev/nvme0n1p1",
+    "/dev/nvme0n1p2",
+    "/dev/hda1",
+    "/dev/md0",
+)
+"""Where local systems usually have their root; offered to choose from."""
+LocalDevice = Annotated[str, Field(max_length=255, pattern=DEVICE)]
+
+
 class Image(Record):
     """A logical server image: a volume plus deployment parameters."""
 
@@ -96,6 +113,19 @@ class Image(Record):
         str,
         Field(max_length=512),
         Attr("Root password", help="stored as a crypt(3) hash", secret=True, derived=True),
+    ] = ""
+    install_from_id: Annotated[
+        Id | None,
+        Attr("Install from image", ref="image", help="copied into the volume when a machine next deploys the image"),
+    ] = None
+    install_from_device: Annotated[
+        LocalDevice, Attr("Install from device", help="a local root device of the machine, copied into the volume once")
+    ] = ""
+    transfer_to_id: Annotated[
+        Id | None, Attr("Transfer to image", ref="image", help="the root is copied there at the next deployment")
+    ] = None
+    transfer_to_device: Annotated[
+        LocalDevice, Attr("Transfer to device", help="a local device of the machine, which the root is copied to once")
     ] = ""
     fresh: Annotated[
         bool,

@@ -14,6 +14,7 @@ from openqrm.domain.machine import BootTicket, Stage, TokenPurpose, meant_to_run
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
 from openqrm.operations import machine_orders, machine_tokens
+from openqrm.plugin_api.drivers import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -57,7 +58,7 @@ def assignments(writer: Writer, session: Session, around: Surroundings) -> dict[
     ForbiddenError for a machine that was ordered nothing; ConflictError when what it was ordered cannot be done.
     """
     held = _held(writer, session)
-    deployment, root = _root(writer, held.image, around)
+    deployment, root = _root(writer, held, around)
     name = f"root-mount.{deployment}"
     hook = around.file(writer, name)
     if hook is None:
@@ -126,14 +127,16 @@ def _kernel(reader: Reader, appliance: Appliance) -> Kernel:
     raise ConflictError("there is no default kernel", remedy="openqrm kernel set-default NAME")
 
 
-def _root(reader: Reader, image: Image, around: Surroundings) -> tuple[str, dict[str, str]]:
+def _root(reader: Reader, held: _Held, around: Surroundings) -> tuple[str, dict[str, str]]:
     """Deployment type and attach parameters. `ROOT_*` and `FSTAB` are all that an export may add."""
+    image, machine = held.image, held.resource
+    client = Client(machine.id, machine.address or "", machine.mac or "", machine.name, machine.memory_mb)
     volume = reader.get(Volume, image.volume_id)
     storage = reader.get(Storage, volume.storage_id)
     drivers = around.drivers(reader)
     context = drivers.context(storage, reader)
     location = drivers.pool(storage).location(context, volume)
-    given: Mapping[str, str] = drivers.export(storage).attach(context, volume, location)
+    given: Mapping[str, str] = drivers.export(storage).attach(context, volume, location, client)
     return image.deployment, {name: text for name, text in given.items() if name.startswith("ROOT_") or name == "FSTAB"}
 
 

@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     from openqrm.domain.storage import Storage, Volume
     from openqrm.plugin_api.facts import Fact, Facts
     from openqrm.plugin_api.steps import Steps
+    from openqrm.plugin_api.values import Secret
 
 
 class Cap(StrEnum):
     """What a pool or an export declares; what is not declared refuses with UnsupportedError.
 
     Pools: CLONE copies a volume, CLONE_COW in an instant, sharing what is not changed; FILL unpacks an archive into
-    one; LIST finds the volumes there are. Exports: AUTHORIZE grants access to exactly one client; REVOKE_PROOF means
-    that once `revoke` has ended, nothing the client had in flight or sends later reaches the volume, also after a
-    restart of the storage or of the link (the counter test); SHARED means that any machine on the network can be
-    granted access, so that an image may start elsewhere.
+    one; SNAPSHOT makes a volume that holds only what differs from its source (driver: `Snapshots`); RESIZE grows one
+    with its file system (`Resizes`); LIST finds the volumes there are. Exports: AUTHORIZE grants access to exactly one
+    client; REVOKE_PROOF means that once `revoke` has ended, nothing the client had in flight or sends later reaches the
+    volume, also after a restart of the storage or of the link (the counter test); SHARED means that any machine on the
+    network can be granted access, so that an image may start elsewhere; LEND means that any number of machines can be
+    let read a volume, as the source of transfers (`Lends`).
     """
 
     CLONE = "clone"
@@ -35,13 +38,28 @@ class Cap(StrEnum):
     AUTHORIZE = "authorize"
     REVOKE_PROOF = "revoke-proof"
     SHARED = "shared"
+    LEND = "lend"
 
 
 class Medium(StrEnum):
-    """What a pool makes and an export takes: a tree of files or a block device."""
+    """What a pool makes and an export takes: a tree of files, a block device, or a place in the machine itself."""
 
     TREE = "tree"
     BLOCK = "block"
+    MACHINE = "machine"
+
+
+class Start(StrEnum):
+    """How a machine comes to run what an export hands to it.
+
+    ROOT: the initramfs mounts it as the root file system. SAN: the boot loader attaches it as the machine's disk. DISK:
+    the initramfs writes it to the machine's own disks, and takes it from there again when the appliance stops; the
+    machine then boots from them. What boots by SAN or DISK need not have our agent.
+    """
+
+    ROOT = "root"
+    SAN = "san"
+    DISK = "disk"
 
 
 class NoSettings(BaseModel):
@@ -64,30 +82,46 @@ class Placed(Protocol):
 
 @dataclass(frozen=True)
 class Pool:
-    """Makes and keeps volumes. `driver` is `module:Class`, imported only when used."""
+    """Makes and keeps volumes. `driver` is `module:Class`, imported only when used.
+
+    A pool joins by itself with every export of its medium, under the name `PREFIX-EXPORT`; `prefix` is the pool's name
+    unless it says otherwise. Two pools of one technology, one for each medium, may have one prefix.
+    """
 
     name: str
     medium: Medium
     capabilities: frozenset[Cap]
     driver: str
     spec: type[BaseModel] = NoSettings
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
 class Export:
-    """Hands volumes to machines."""
+    """Hands volumes to machines.
+
+    `secrets` names what is made anew for every grant and known to one machine only (a password, a key). `through`
+    names another export that does the granting: this one only differs in how machines use what they get; it has that
+    export's driver, settings, capabilities and secrets. `own_machine`: the volume is in the storage's own resource, so
+    nothing else can run it. `in_memory`: it is the machine's memory, filled anew at each boot from another image.
+    """
 
     name: str
     medium: Medium
     deployment: str
-    capabilities: frozenset[Cap]
-    driver: str
+    capabilities: frozenset[Cap] = frozenset()
+    driver: str = ""
     spec: type[BaseModel] = NoSettings
+    secrets: tuple[str, ...] = ()
+    start: Start = Start.ROOT
+    through: str = ""
+    own_machine: bool = False
+    in_memory: bool = False
 
 
 @dataclass(frozen=True)
 class StorageType:
-    """A pool joined with an export under the name operators know."""
+    """A pool joined with an export under the name operators know. Pairs without one are joined by themselves."""
 
     name: str
     title: str
@@ -97,12 +131,14 @@ class StorageType:
 
 @dataclass(frozen=True)
 class Client:
-    """The one machine a volume is handed to."""
+    """The one machine a volume is handed to. `secrets` are those the export declares, by name, as references."""
 
     resource_id: int
     address: str
     mac: str
     name: str
+    memory_mb: int = 0
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,7 +150,6 @@ class StorageContext:
     address: str
     pool: BaseModel
     export: BaseModel
-    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -128,11 +163,28 @@ class VolumeEntry:
 
 @dataclass(frozen=True)
 class Grant:
-    """An access as found on the host: which volume, which client, at which generation."""
+    """An access as the server software really gives it now, or will give it after its restart.
+
+    `volume` is `volume-ID` and `generation` the lease's where the grant is ours; empty and -1 for one that somebody
+    made by hand. `client` is what the server knows the client by. `location` is what is handed out. `writes` is false
+    for what is lent.
+    """
 
     volume: str
     client: str
     generation: int
+    location: str = ""
+    writes: bool = True
+
+
+@dataclass(frozen=True)
+class SanDisk:
+    """A disk as iPXE's `sanboot` takes it. `secret` names one of the export's secrets, the password of `user`."""
+
+    uri: str
+    initiator: str = ""
+    user: str = ""
+    secret: str = ""
 
 
 class PoolDriver(Protocol):
@@ -163,6 +215,23 @@ class PoolDriver(Protocol):
     def location(self, context: StorageContext, volume: Volume) -> str:
         """Where the volume is on the host: a directory or a device."""
 
+    def leftovers(self, context: StorageContext, facts: Facts) -> Sequence[str]:
+        """What lies in the pool and is no volume: half-made copies, what was being removed. Paths or names."""
+
+
+class Snapshots(Protocol):
+    """A pool with Cap.SNAPSHOT."""
+
+    def snapshot(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
+        """Make `volume`, which holds only what differs from `source`; `volume.size_mb` is room for that, 0: enough."""
+
+
+class Resizes(Protocol):
+    """A pool with Cap.RESIZE."""
+
+    def resize(self, context: StorageContext, volume: Volume, size_mb: int, facts: Facts) -> Steps:
+        """Grow a volume that nobody uses, with the file system in it. InvalidError for a smaller size."""
+
 
 class ExportDriver(Protocol):
     """Hands a pool's location to exactly one machine, and takes it back.
@@ -186,11 +255,34 @@ class ExportDriver(Protocol):
     ) -> Steps:
         """Take access back and show that it is gone: the last step fails unless the host shows so."""
 
+    def withdraw(self, context: StorageContext, grant: Grant, facts: Facts) -> Steps:
+        """Take back an access that no lease knows, as `grants` found it. Not gated: it belongs to no generation."""
+
     def root_device(self, context: StorageContext, volume: Volume, location: str) -> str:
         """The root device identifier."""
 
-    def attach(self, context: StorageContext, volume: Volume, location: str) -> Mapping[str, str]:
-        """`ROOT_*` assignments for the root-mount hook, without secrets."""
+    def attach(self, context: StorageContext, volume: Volume, location: str, client: Client) -> Mapping[str, str]:
+        """`ROOT_*` assignments for the root-mount hook, without secrets: those come as `ROOT_SECRET_NAME`."""
+
+
+class Lends(Protocol):
+    """An export with Cap.LEND: machines that may read a volume, beside or without one that may write it."""
+
+    def lend(self, context: StorageContext, volume: Volume, location: str, client: Client, facts: Facts) -> Steps:
+        """Let one more machine read. The undo reclaims."""
+
+    def reclaim(self, context: StorageContext, volume: Volume, location: str, client: Client, facts: Facts) -> Steps:
+        """Take that back; nothing happens when it is not lent."""
+
+    def lent(self, context: StorageContext, volume: Volume, location: str, client: Client) -> Mapping[str, str]:
+        """As `attach`, for a machine that it is lent to."""
+
+
+class Sans(Protocol):
+    """An export whose volumes the boot loader can attach by itself."""
+
+    def san(self, context: StorageContext, volume: Volume, location: str, client: Client) -> SanDisk:
+        """The disk, for the machine's boot script."""
 
 
 @runtime_checkable

@@ -99,6 +99,8 @@ class Plugin:
     services: tuple[Service, ...] = ()
     node_files: tuple[NodeFile, ...] = ()
     boot_services: tuple[BootService, ...] = ()
+    node_programs: tuple[Dependency, ...] = ()
+    """Programs of the server that machines fetch, with their libraries, when a hook calls `need_programs`."""
     settings: type[BaseModel] = NoSettings
     requires: Requires = Requires()
     init: str | None = None

@@ -125,7 +125,7 @@ def _arguments(
         "authorize": ("volume", "location", "client", "generation", "facts"),
         "revoke": ("volume", "location", "client", "generation", "facts"),
         "root_device": ("volume", "location"),
-        "attach": ("volume", "location"),
+        "attach": ("volume", "location", "client"),
         "confirms": ("capability", "facts"),
     }[verb]
     return {name: given[name] for name in ("context", *wanted)}

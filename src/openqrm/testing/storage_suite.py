@@ -284,7 +284,7 @@ class StorageSuite:
     async def test_attach_names_what_the_root_mount_needs(self, subject: Subject) -> None:
         volume = subject.volume()
         where = subject.pool.location(subject.context(), volume)
-        given = subject.export.attach(subject.context(), volume, where)
+        given = subject.export.attach(subject.context(), volume, where, subject.clients[0])
         assert all(name == "FSTAB" or name.startswith("ROOT_") for name in given)
         assert all("\n" not in text for name, text in given.items() if name != "FSTAB")
         assert subject.export.root_device(subject.context(), volume, where)

@@ -185,9 +185,9 @@ class NfsExport:
         del context, volume
         return location
 
-    def attach(self, context: StorageContext, volume: Volume, location: str) -> Mapping[str, str]:
+    def attach(self, context: StorageContext, volume: Volume, location: str, client: Client) -> Mapping[str, str]:
         """What `root-mount` needs, and the image's line in /etc/fstab."""
-        del volume
+        del volume, client
         options = _export(context).mount_options
         return {
             "ROOT_SERVER": context.address,
