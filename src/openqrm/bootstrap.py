@@ -44,7 +44,6 @@ from openqrm.operations.machines import script_asked
 from openqrm.operations.pipeline import Pipeline, Request, Services
 from openqrm.operations.registry import Registry
 from openqrm.operations.retention import Limits, Retention
-from openqrm.plugin_api.drivers import Export, StorageType
 from openqrm.remote.endpoint import Endpoint
 from openqrm.remote.hosts import RemoteHosts
 from openqrm.remote.keys import installation_key
@@ -163,12 +162,8 @@ class Controller:
         self.app = _Split(ServerTiming(create_app(self._api_context()), counting), self.node)
 
     def _shared_settings(self) -> Mapping[str, Any]:
-        """What operations and changes know of the installation; `deployments` by storage type."""
-        provided = [each for plugin in self.catalogue.plugins for each in plugin.provides]
-        exports = {each.name: each.deployment for each in provided if isinstance(each, Export)}
-        types = [each for each in provided if isinstance(each, StorageType)]
-        deployments = {each.name: exports[each.export] for each in types if each.export in exports}
-        return {**self.settings.installation(), "deployments": deployments}
+        """What operations and changes know of the installation; `storage_types` and `deployments` by storage type."""
+        return {**self.settings.installation(), **self.catalogue.declared.storage_settings()}
 
     def _planners(self) -> Planners:
         return Planners(

@@ -219,10 +219,11 @@ def _left_over(catalogue: Catalogue, stored: Stored) -> Iterator[Subject]:
             yield f"plug-in {name}", [Fault("error", f"is {row.state} but not installed", "install its package")], ""
     for storage in stored.storages:
         entry = catalogue.declared.types.get(storage.type)
-        owner = stored.plugins.get(entry[0].name) if entry else None
-        if entry is None or owner is None or owner.state == PluginPhase.DISABLED:
+        needed = [one.name for one in catalogue.declared.providers(storage.type)] if entry else []
+        rows = [stored.plugins.get(name) for name in needed]
+        if not all(row is not None and row.state != PluginPhase.DISABLED for row in rows) or entry is None:
             text = f"its type {storage.type} is not enabled: its volumes cannot be used"
-            remedy = f"openqrm plugin init {entry[0].name}" if entry else "install the plug-in that brings the type"
+            remedy = f"openqrm plugin init {' '.join(needed)}" if entry else "install the plug-in that brings the type"
             yield f"storage {storage.name}", [Fault("error", text, remedy)], ""
 
 

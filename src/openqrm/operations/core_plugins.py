@@ -97,7 +97,8 @@ def uninstall(writer: Writer, call: Call) -> PluginState:
     """Disable a plug-in and drop its settings and data; ConflictError while something uses it."""
     row, plugin = _target(call)
     installed().check_after(plugin, writer, PluginPhase.ENABLED)
-    kinds = [name for name, (owner, _) in installed().declared.types.items() if owner.name == plugin.name]
+    declared = installed().declared
+    kinds = [kind for kind in declared.types if plugin.name in {one.name for one in declared.providers(kind)}]
     users = writer.find(Storage, type__in=kinds) if kinds else ()
     if users:
         names = ", ".join(storage.name for storage in users[:10])

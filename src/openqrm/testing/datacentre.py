@@ -93,9 +93,15 @@ class FakeExport:
         del context, volume
         return location
 
-    def attach(self, context: StorageContext, volume: Volume, location: str) -> Mapping[str, str]:
+    def withdraw(self, context: StorageContext, grant: Grant, facts: Facts) -> Steps:
+        """One step, ungated."""
+        del facts
+        undo = Command(argv=("echo", "gone"))
+        return (Run(name="withdraw", host=context.host, do=Command(argv=("revoke", grant.volume)), undo=undo),)
+
+    def attach(self, context: StorageContext, volume: Volume, location: str, client: Client) -> Mapping[str, str]:
         """Nothing: fake machines mount nothing."""
-        del context, volume, location
+        del context, volume, location, client
         return {}
 
 
@@ -136,6 +142,11 @@ class FakePool:
         """A path by name."""
         del context
         return f"/pool/{volume.name}"
+
+    def leftovers(self, context: StorageContext, facts: Facts) -> Sequence[str]:
+        """None: every thing is a volume's."""
+        del context, facts
+        return ()
 
 
 def _thing(context: StorageContext, verb: str, volume: Volume, *, undo: str) -> Run:
@@ -214,7 +225,7 @@ class Datacentre:
     site_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings: dict[str, Any] = {"deployments": {"fake": "fake-root"}}
+        settings: dict[str, Any] = {"deployments": {"fake": "fake-root"}, "storage_types": {}}
         registry = Registry.of_installation()
         changes = CHANGES | ORDER_CHANGES
         planners = Planners(

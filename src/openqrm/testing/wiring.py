@@ -72,7 +72,7 @@ def pipeline_of(
     """
     registry = Registry.of_installation(plugins, further)
     chosen = drivers or NoDrivers()
-    settings: dict[str, Any] = {"deployments": {"nfs": "nfs-root"}} | installation
+    settings: dict[str, Any] = {"deployments": {"nfs": "nfs-root"}, "storage_types": {}} | installation
 
     def dry_run(operation: Operation, call: Call) -> Sequence[Step]:
         with database.read() as reader:

@@ -21,6 +21,7 @@ from openqrm.plugin_api.hooks import BootChange
 if TYPE_CHECKING:
     from tests.unit.machines.conftest import World
 
+    from openqrm.plugin_api.drivers import Client
     from openqrm.plugin_api.records import Reader
 
 HOOK = b"mount_root() { mount ...; }\n"
@@ -50,7 +51,7 @@ class Nfs:
     def location(self, context: Any, volume: Any) -> str:
         return f"/exports/{volume.name}"
 
-    def attach(self, context: Any, volume: Any, location: str) -> dict[str, str]:
+    def attach(self, context: Any, volume: Any, location: str, client: Client) -> dict[str, str]:
         assert location == "/exports/debian"
         return dict(ATTACH)
 

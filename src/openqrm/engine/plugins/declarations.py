@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from openqrm.domain.errors import InvalidError
+from openqrm.engine.plugins import joins
 from openqrm.plugin_api.drivers import Export, Pool, StorageType
 
 if TYPE_CHECKING:
@@ -25,6 +26,33 @@ class Declared:
     pools: Mapping[str, tuple[Plugin, Pool]]
     exports: Mapping[str, tuple[Plugin, Export]]
     types: Mapping[str, tuple[Plugin, StorageType]]
+
+    def providers(self, kind: str) -> tuple[Plugin, ...]:
+        """The plug-ins that a storage type needs: its own, its pool's, its export's and whose grants that gives."""
+        plugin, joined = self.types[kind]
+        export_plugin, export = self.exports[joined.export]
+        through = (self.exports[export.through][0],) if export.through else ()
+        found = (plugin, self.pools[joined.pool][0], export_plugin, *through)
+        return tuple({one.name: one for one in found}.values())
+
+    def storage_settings(self) -> dict[str, dict[str, Any]]:
+        """What operations may know of storage types without their drivers, as data."""
+        kinds = {name: kind for name, (_, kind) in self.types.items()}
+        sides = {name: (self.pools[kind.pool][1], self.exports[kind.export][1]) for name, kind in kinds.items()}
+        return {
+            "deployments": {name: export.deployment for name, (_, export) in sides.items()},
+            "storage_types": {
+                name: {
+                    "own_machine": export.own_machine,
+                    "in_memory": export.in_memory,
+                    "start": str(export.start),
+                    "secrets": list(export.secrets),
+                    "through": self.exports[export.through][1].deployment if export.through else "",
+                    "capabilities": sorted(pool.capabilities | export.capabilities),
+                }
+                for name, (pool, export) in sides.items()
+            },
+        }
 
 
 @dataclass(frozen=True)
@@ -97,10 +125,11 @@ def _declare(plugins: tuple[Plugin, ...]) -> tuple[Declared, dict[str, str]]:
                 reason = _enter(types, thing.name, plugin, thing, "storage type")
             if reason:
                 wrong.setdefault(plugin.name, reason)
-    for plugin, kind in types.values():
-        reason = _join_fault(plugin, kind, pools, exports)
-        if reason:
-            wrong.setdefault(plugin.name, reason)
+    for name, reason in joins.faults(pools, exports, types).items():
+        wrong.setdefault(name, reason)
+    if not wrong:
+        exports = {name: (plugin, joins.whole(export, exports)) for name, (plugin, export) in exports.items()}
+        joins.join(pools, exports, types)
     return Declared({plugin.name: plugin for plugin in plugins}, pools, exports, types), wrong
 
 
@@ -108,31 +137,4 @@ def _enter(known: dict[str, tuple[Plugin, T]], name: str, plugin: Plugin, thing:
     if name in known:
         return f"{what} {name} is already provided by {known[name][0].name}"
     known[name] = (plugin, thing)
-    return None
-
-
-def _join_fault(
-    plugin: Plugin,
-    kind: StorageType,
-    pools: Mapping[str, tuple[Plugin, Pool]],
-    exports: Mapping[str, tuple[Plugin, Export]],
-) -> str | None:
-    """Why a storage type cannot be: an unknown side, a side of a plug-in it does not require, or two media."""
-    sides = (
-        ("pool", kind.pool, pools[kind.pool][0] if kind.pool in pools else None),
-        ("export", kind.export, exports[kind.export][0] if kind.export in exports else None),
-    )
-    for what, name, provider in sides:
-        if provider is None:
-            return f"storage type {kind.name} joins {what} {name}, which no plug-in provides"
-        if provider.name != plugin.name and provider.name not in plugin.requires.plugins:
-            return (
-                f"storage type {kind.name} joins {what} {name} of {provider.name}, which the plug-in does not require"
-            )
-    pool, export = pools[kind.pool][1], exports[kind.export][1]
-    if pool.medium is not export.medium:
-        return (
-            f"storage type {kind.name} cannot join pool {pool.name} ({pool.medium}) "
-            f"with export {export.name} ({export.medium})"
-        )
     return None

@@ -72,11 +72,10 @@ class PluginDrivers:
         if entry is None:
             known = ", ".join(declared.types) or "none"
             raise UnsupportedError(f"there is no storage type {kind}", field="type", remedy=f"installed: {known}")
-        plugin, joined = entry
+        joined = entry[1]
         enabled = {one.name for one in self.contexts.catalogue.enabled(self.reader)}
-        pool_plugin, pool = declared.pools[joined.pool]
-        export_plugin, export = declared.exports[joined.export]
-        for needed in (plugin, pool_plugin, export_plugin):
+        pool, export = declared.pools[joined.pool][1], declared.exports[joined.export][1]
+        for needed in declared.providers(kind):
             if needed.name not in enabled:
                 raise UnsupportedError(
                     f"storage type {kind} needs plug-in {needed.name}, which is disabled",
