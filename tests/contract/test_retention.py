@@ -10,7 +10,7 @@ import pytest
 
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.event import Event, Severity
-from openqrm.domain.lease import Lease, LeaseState
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.machine import BootTicket
 from openqrm.domain.operation import UNFINISHED, Operation, OperationStatus, StepRecord
 from openqrm.domain.resource import MachineOrder, Resource
@@ -162,3 +162,20 @@ def test_leases_orders_tickets_and_sessions(database: AnyDatabase, clock: Clock)
     assert ids(database, MachineOrder) == [orders[1].id, orders[3].id], "an order goes with its operation"
     assert ids(database, BootTicket) == [tickets[2].id], "the machine may show it again"
     assert ids(database, EndedSession) == []
+
+
+def test_returned_loans_go_with_their_operations_and_held_ones_keep_theirs(database: AnyDatabase, clock: Clock) -> None:
+    with database.write() as writer:
+        host = writer.insert(Resource(name="host"))
+        storage = writer.insert(Storage(name="s", type="t", resource_id=host.id))
+        volume = writer.insert(Volume(name="v", storage_id=storage.id, generation=2))
+        made = [finished(writer), finished(writer)]
+        loans = [
+            writer.insert(Loan(volume_id=volume.id, resource_id=host.id, operation_id=one.id, generation=number))
+            for number, one in enumerate(made)
+        ]
+        writer.update(loans[0], state=LeaseState.RELEASED)
+    clock.now += timedelta(days=31)
+    assert prune(database).removed == {"loan": 1, "operation": 1, "step": 1}
+    assert ids(database, Loan) == [loans[1].id]
+    assert ids(database, Operation) == [made[1].id]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.entities import ENTITIES
 from openqrm.domain.event import Severity
+from openqrm.domain.operation import Operation
 from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.operations import kernel, leases, states
+from openqrm.operations.loans import LOAN_CHANGES
 
 if TYPE_CHECKING:
     from openqrm.domain.model import Record
@@ -69,7 +71,7 @@ def delete(writer: Writer, call: ChangeCall) -> dict[str, Any]:
 
 
 def issue_order(writer: Writer, call: ChangeCall) -> dict[str, Any]:
-    """`resource_id`, `verb`: an order for the machine's present boot, sent over its stream when this commits."""
+    """`resource_id`, `verb`, optional `details`: an order for the machine's present boot, sent when this commits."""
     resource = writer.get(Resource, int(call.arguments["resource_id"]))
     order = writer.insert(
         MachineOrder(
@@ -77,6 +79,7 @@ def issue_order(writer: Writer, call: ChangeCall) -> dict[str, Any]:
             operation_id=call.operation_id,
             verb=call.arguments["verb"],
             boot_id=resource.boot_id or "",
+            details=dict(call.arguments.get("details", {})),
         )
     )
     return {"order_id": order.id, "boot_id": order.boot_id}
@@ -99,6 +102,12 @@ def recall_order(writer: Writer, call: ChangeCall) -> dict[str, Any]:
         )
     )
     return {"sent_back": True}
+
+
+def set_result(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """`result`: what the operation found, for whoever called it."""
+    writer.update(writer.get(Operation, call.operation_id), result=dict(call.arguments["result"]))
+    return {}
 
 
 def log_event(writer: Writer, call: ChangeCall) -> dict[str, Any]:
@@ -125,6 +134,8 @@ CHANGES: dict[str, ChangeFunction] = {
     "lease.acquire": leases.acquire,
     "lease.release": leases.release,
     "lease.undo-acquire": leases.undo_acquire,
+    **LOAN_CHANGES,
+    "operation.result": set_result,
     "resource.take": leases.take_resource,
     "resource.give-back": leases.give_back_resource,
 }

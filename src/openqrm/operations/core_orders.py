@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError
-from openqrm.domain.lease import Lease
+from openqrm.domain.lease import Lease, Loan
 from openqrm.domain.machine import BootTicket, MachineToken
 from openqrm.domain.network import Address, Nic
 from openqrm.domain.resource import SERVER_ID, MachineOrder, Resource
 from openqrm.domain.storage import Storage
-from openqrm.operations import in_use
+from openqrm.operations import depending, in_use
 from openqrm.plugin_api.changes import Progress
 
 if TYPE_CHECKING:
     from openqrm.plugin_api.changes import ChangeCall, ChangeFunction, ConditionFunction
     from openqrm.plugin_api.records import Reader, Writer
 
-_OF_A_RESOURCE = (MachineOrder, BootTicket, MachineToken, Lease)
-"""What is kept about a resource alone and goes with it; of leases, those that are released."""
+_OF_A_RESOURCE = (MachineOrder, BootTicket, MachineToken, Lease, Loan)
+"""What is kept about a resource alone and goes with it; of leases and loans, those that are over."""
 _USERS = ((Appliance, "resource_id"), (Appliance, "running_on"), (Storage, "resource_id"), (Lease, "held_resource"))
 """What points to a resource that stays: all other references are to what goes with it."""
 
@@ -35,9 +35,10 @@ def order_done(reader: Reader, call: ChangeCall) -> Progress:
 
 
 def refuse_used(reader: Reader, resource: Resource) -> None:
-    """ConflictError while the resource is the server, or is used by an appliance, a storage or a lease."""
+    """ConflictError while the resource is the server, or is used by an appliance, a storage, a lease or a loan."""
     if resource.id == SERVER_ID:
         raise ConflictError("resource 0 is the openQRM server itself", remedy="it cannot be removed")
+    depending.refuse_borrowing(reader, resource)
     in_use.refuse(reader, resource, *_USERS)
 
 

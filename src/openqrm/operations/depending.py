@@ -1,4 +1,4 @@
-"""What stands on a storage and its host: volumes, and leases whose grants only their old place can take back."""
+"""What stands on a storage and its host: volumes, leases and loans, whose grants only their old place can take back."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError
-from openqrm.domain.lease import Lease, LeaseState
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.storage import Image, Storage, Volume
+from openqrm.operations import loans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ _NAMED = 3
 
 
 def refuse_granted(reader: Reader, storage: Storage) -> None:
-    """ConflictError while a lease is held on a volume of the storage: its access is revoked as it was granted."""
+    """ConflictError while a lease or loan is held on a volume of the storage: access is revoked as it was granted."""
     volumes = [volume.id for volume in reader.find(Volume, storage_id=storage.id)]
     images = [image.id for image in reader.find(Image, volume_id__in=volumes)]
     holders = reader.find(Lease, held_image__in=images, limit=_NAMED)
@@ -30,10 +31,28 @@ def refuse_granted(reader: Reader, storage: Storage) -> None:
             field="settings",
             remedy="stop those appliances first",
         )
+    lent = reader.find(Loan, volume_id__in=volumes, state=LeaseState.HELD, limit=_NAMED)
+    if lent:
+        raise ConflictError(
+            f"storage {storage.name} serves operation {loans.users(reader, lent)}",
+            field="settings",
+            remedy="wait for it",
+        )
+
+
+def refuse_borrowing(reader: Reader, resource: Resource, field: str | None = None) -> None:
+    """ConflictError while the resource holds a loan: its access is granted to its address."""
+    lent = reader.find(Loan, resource_id=resource.id, state=LeaseState.HELD, limit=_NAMED)
+    if lent:
+        raise ConflictError(
+            f"resource {resource.name} works for operation {loans.users(reader, lent)}",
+            field=field,
+            remedy="wait for it",
+        )
 
 
 def refuse_moving(reader: Reader, resource: Resource) -> None:
-    """ConflictError while volumes lie on the resource or a lease is held for it: both know it by its address."""
+    """ConflictError while volumes lie on the resource, or a lease or loan is its: they know it by its address."""
     leases = reader.find(Lease, held_resource=resource.id)
     if leases:
         raise ConflictError(
@@ -41,6 +60,7 @@ def refuse_moving(reader: Reader, resource: Resource) -> None:
             field="address",
             remedy="stop those appliances first",
         )
+    refuse_borrowing(reader, resource, "address")
     for storage in reader.find(Storage, resource_id=resource.id):
         volumes = reader.find(Volume, storage_id=storage.id, limit=_NAMED)
         if volumes:

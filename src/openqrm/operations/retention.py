@@ -1,4 +1,5 @@
-"""What is over goes after a while: old events, finished operations with their steps, done orders, released leases.
+"""What is over goes after a while: old events, finished operations with their steps, done orders, released leases and
+returned loans.
 
 Nothing unfinished goes, nor the newest lease of an image, whose generation is the last one used, nor what keeps an
 operation from going. Events outlive operations: one that was about an operation keeps its number in its data.
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.event import Event
-from openqrm.domain.lease import Lease, LeaseState
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.machine import BootTicket
 from openqrm.domain.operation import UNFINISHED, Operation, OperationStatus, StepRecord
 from openqrm.domain.resource import MachineOrder, Resource
@@ -85,7 +86,7 @@ class Retention:
 
     def transactions(self) -> Iterator[int]:
         """Each `next` is one short transaction; yields how many records it removed."""
-        for batch in (_leases, _orders, _tickets, _operations, _sessions, _events):
+        for batch in (_leases, _loans, _orders, _tickets, _operations, _sessions, _events):
             yield from self._batches(batch)
 
     def _batches(self, batch: _Batch) -> Iterator[int]:
@@ -155,8 +156,8 @@ def _operations(writer: Writer, limits: Limits, behind: int, spare: int) -> _Fou
 
 
 def _needed(writer: Writer, operation: Operation) -> bool:
-    """A lease names the operation it was taken by; an order may still be on its way."""
-    if writer.find(Lease, limit=1, operation_id=operation.id):
+    """Leases and loans name the operation they were taken by; an order may still be on its way."""
+    if any(writer.find(kind, limit=1, operation_id=operation.id) for kind in (Lease, Loan)):
         return True
     orders = writer.find(MachineOrder, operation_id=operation.id)
     return any(order.state not in DONE_ORDERS for order in orders)
@@ -185,6 +186,14 @@ def _leases(writer: Writer, limits: Limits, behind: int, spare: int) -> _Found:
     limit = _before(writer, limits.operations_days)
     gone = [row for row in rows if _changed(row) < limit and not _newest(writer, row)]
     return _Found([(Lease, row.id) for row in gone], _behind(rows, limit))
+
+
+def _loans(writer: Writer, limits: Limits, behind: int, spare: int) -> _Found:
+    """The generation that one used is its volume's since."""
+    del spare
+    rows = writer.find(Loan, limit=BATCH, id__gt=behind, state=LeaseState.RELEASED)
+    limit = _before(writer, limits.operations_days)
+    return _Found([(Loan, row.id) for row in rows if _changed(row) < limit], _behind(rows, limit))
 
 
 def _newest(writer: Writer, lease: Lease) -> bool:

@@ -11,7 +11,7 @@ from openqrm.domain.model import Attr, Id, MegaBytes, Name
 from openqrm.domain.operation import UNFINISHED, OperationTarget, StepRecord
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
-from openqrm.operations import places
+from openqrm.operations import loans, places
 from openqrm.operations.restoring import first_generation
 from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
@@ -199,6 +199,7 @@ def admit_remove(reader: Reader, call: Call) -> Plan:
         raise ConflictError(
             f"volume {volume.name} holds image {image.name}", remedy=f"openqrm image remove {image.name}"
         )
+    loans.refuse_used(reader, volume)
     return Plan(
         steps=(
             Change(
@@ -235,8 +236,8 @@ def plan_remove(context: PlanContext) -> Plan:
     forget = Change(
         name="forget",
         title=f"Forget volume {volume.name}",
-        change="record.delete",
-        arguments={"entity": "volume", "id": volume.id},
+        change="volume.forget",
+        arguments={"volume_id": volume.id},
         undo=Irreversible(reason="a removal goes forward"),
     )
     return Plan(steps=(*removed, forget))
