@@ -12,7 +12,7 @@ from openqrm.domain.errors import CommandFailedError, OpenqrmError, TimeoutPasse
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.user import SYSTEM, Actor, User, UserRole
 from openqrm.engine.ports import Ready
-from openqrm.plugin_api.facts import Fact, Facts
+from openqrm.plugin_api.facts import Fact, Facts, Question
 from openqrm.plugin_api.loading import load
 from openqrm.plugin_api.operation import Call, PlanContext
 from openqrm.plugin_api.steps import Change, Plan, Planning, deferred
@@ -85,14 +85,14 @@ class Planners:
     async def gather(self, wanted: Sequence[Fact[Any]]) -> Facts:
         """All facts at once. UnreachableError, CommandFailedError, TimeoutPassedError."""
         async with asyncio.TaskGroup() as group:
-            tasks = {fact.name: group.create_task(_Caught(self._ask(fact)).result()) for fact in wanted}
-        values: dict[str, object] = {}
-        for name, task in tasks.items():
+            tasks = {fact.question: group.create_task(_Caught(self._ask(fact)).result()) for fact in wanted}
+        answers: dict[Question, object] = {}
+        for question, task in tasks.items():
             value, error = task.result()
             if error is not None:
                 raise error
-            values[name] = value
-        return Facts(values)
+            answers[question] = value
+        return Facts(answers=answers)
 
     async def _ask(self, fact: Fact[Any]) -> object:
         finished = await self.hosts.run(fact.host, Ready(fact.argv), gate=None, seconds=fact.timeout)

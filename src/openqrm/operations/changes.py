@@ -12,6 +12,7 @@ from openqrm.domain.event import Severity
 from openqrm.domain.operation import Operation
 from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.operations import kernel, leases, states
+from openqrm.operations.grants import GRANT_CHANGES
 from openqrm.operations.loans import LOAN_CHANGES
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ def log_event(writer: Writer, call: ChangeCall) -> dict[str, Any]:
 
 
 CHANGES: dict[str, ChangeFunction] = {
+    **GRANT_CHANGES,
     "state.apply": apply_state,
     "record.set": set_fields,
     "record.restore": restore_fields,
