@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     console.add_argument("--attach", action="store_true", help="type into it too; Ctrl-] ends")
     console.add_argument("--no-follow", action="store_true", help="print what there is and end")
     power = verbs.add_parser("power", parents=[common], help="switch a node or the storage host")
-    power.add_argument("node", help="node1, node2, … or storage")
+    power.add_argument("node", help="node1, node2, …, storage or storage2")
     power.add_argument(
         "action",
         choices=["on", "off", "reset", "shutdown"],
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     execute = verbs.add_parser("exec", parents=[common], help="run a command in the lab's network")
     execute.add_argument("--storage", action="store_true", help="run it on the storage host")
+    execute.add_argument("--storage2", action="store_true", help="run it on the storage machine")
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     verbs.add_parser("down", parents=[common], help="end it and remove all that it made")
     return top
@@ -66,6 +67,7 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--memory", type=int, default=512, metavar="MB", help="memory of each node (default: 512)")
     up.add_argument("--disk", type=int, default=0, metavar="MB", help="disk of each node (default: none)")
     up.add_argument("--second-nic", action="store_true", help="a second NIC on a storage network, 10.99.1.0/24")
+    up.add_argument("--storage-machine", action="store_true", help="a storage host with a kernel of its own, too")
     up.add_argument("--port", type=int, default=8443, help="port on 127.0.0.1 for the API, 0 for any (default: 8443)")
     up.add_argument("--key", type=Path, metavar="FILE", help="a further public SSH key for the storage host")
     up.add_argument("--database", default="", metavar="URL", help="the controller's database (default: SQLite)")
@@ -88,6 +90,7 @@ def _up(arguments: argparse.Namespace, directory: Path) -> int:
         memory_mb=arguments.memory,
         disk_mb=arguments.disk,
         second_nic=arguments.second_nic,
+        storage_machine=arguments.storage_machine,
         api_port=arguments.port,
         with_controller=not arguments.no_controller,
         database_url=arguments.database,
@@ -107,6 +110,7 @@ def _print_status(status: LabStatus) -> None:
     print(
         f"  network namespace {status.namespace}, controller {network.CONTROLLER_ADDRESS}, "
         f"storage {network.STORAGE_ADDRESS}"
+        + (f", storage machine {network.MACHINE_ADDRESS}" if "storage2" in status.services else "")
     )
     if status.url:
         print(f"  API {status.url}")
@@ -145,6 +149,8 @@ def _execute(lab: Lab, arguments: argparse.Namespace) -> int:
         if record is None:
             raise LabError("the storage host is off; switch it on with: openqrm lab power storage on")
         argv = lab.storage.inside(record, *command)
+    if arguments.storage2:
+        argv = lab.machine.ssh(lab.controller.installation_key, *command)
     os.execvp(argv[0], argv)  # noqa: S606 - becomes the command
 
 

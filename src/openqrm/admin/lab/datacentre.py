@@ -15,12 +15,13 @@ from .errors import LabError, NotUpError
 from .machine import Node
 from .process import ProcessRecord, run, spawn, stop, tagged
 from .storage_host import StorageHost
+from .storage_machine import StorageMachine
 
 if TYPE_CHECKING:
     from .state import LabSpec, LabState
 
 PowerVerb = Literal["on", "off", "reset", "shutdown"]
-RADVD, STORAGE, CONTROLLER, FORWARD = "radvd", "storage", "controller", "forward"
+RADVD, STORAGE, MACHINE, CONTROLLER, FORWARD = "radvd", "storage", "storage2", "controller", "forward"
 NETNS_MARK = "netns-was-mounted"
 FAILED_MARK = "failed"
 """In a directory that holds but the logs of an `up` that failed."""
@@ -50,7 +51,7 @@ class LabStatus:
     """Where the API is forwarded to; empty without a controller."""
     namespace: str
     services: dict[str, bool]
-    """storage, and controller and forward (or without them radvd): whether each runs."""
+    """storage, storage2, and controller and forward (or without them radvd): whether each runs."""
     nodes: tuple[NodeStatus, ...]
 
 
@@ -109,14 +110,19 @@ class Lab:
             self._record(RADVD, self._start_radvd())
         for node in self.nodes():
             node.prepare()
-        own_key = self.controller.prepare()
-        pool = self.storage.prepare("\n".join(filter(None, (own_key.strip(), spec.installation_key.strip()))))
+        keys = "\n".join(filter(None, (self.controller.prepare().strip(), spec.installation_key.strip())))
+        pool = self.storage.prepare(keys)
+        if spec.storage_machine:
+            self.machine.prepare(keys)
+            self._record(MACHINE, self.machine.power_on(self.state.accelerator))
         self._record(STORAGE, self.storage.start(pool))
         if spec.with_controller:
             self.start_controller()
             port = spec.api_port or free_port()
             self.state = replace(self.state, api_port=port)
             self._record(FORWARD, self.controller.forward(port))
+        if spec.storage_machine:
+            self.machine.wait_until_ready(self.state.processes[MACHINE])
         self.state = replace(self.state, complete=True)
         self._save()
 
@@ -137,6 +143,11 @@ class Lab:
     def storage(self) -> StorageHost:
         """The storage host."""
         return StorageHost(self.directory, self.state.spec)
+
+    @property
+    def machine(self) -> StorageMachine:
+        """The storage machine; there is one only where the lab was asked for it."""
+        return StorageMachine(self.directory, self.state.spec)
 
     @property
     def controller(self) -> Controller:
@@ -166,7 +177,7 @@ class Lab:
         return record if record is not None and record.alive() else None
 
     def power(self, name: str, verb: PowerVerb) -> None:
-        """Switch a node, or `storage`, on or off (hard), reset it, or press its power button (`shutdown`).
+        """Switch a node, `storage` or `storage2`, on or off (hard), reset it, or press its power button (`shutdown`).
 
         Switching on what is on, or off what is off, is fine; reset and shutdown of what is off raise LabError.
         """
@@ -174,6 +185,8 @@ class Lab:
             self.state = state.require(self.directory)
             if name == STORAGE:
                 self._power_storage(verb)
+            elif name == MACHINE and self.state.spec.storage_machine:
+                self._power_machine(verb)
             else:
                 self._power_node(self.node(name), verb)
 
@@ -205,6 +218,24 @@ class Lab:
             pool = (self.storage.home / "pool.type").read_text(encoding="ascii").strip()
             self._record(STORAGE, self.storage.start(pool))
 
+    def _power_machine(self, verb: PowerVerb) -> None:
+        """On and reset return when its services run again."""
+        record = self.running(MACHINE)
+        if verb == "on":
+            if record is None:
+                self._record(MACHINE, self.machine.start(self.state.accelerator))
+        elif verb == "off":
+            if record is not None:
+                self.machine.stop(record)
+            self._record(MACHINE, None)
+        elif verb == "shutdown" or record is None:
+            raise LabError(
+                "the storage machine has no power button; use off" if record else "the storage machine is off"
+            )
+        else:
+            self.machine.reset()
+            self.machine.wait_until_ready(record)
+
     def start_controller(self) -> None:
         """Start the controller if it does not run. Raises LabError."""
         if self.running(CONTROLLER) is None:
@@ -224,6 +255,12 @@ class Lab:
             raise LabError("the storage host is off")
         return run(self.storage.inside(record, *argv))
 
+    def on_machine(self, *argv: str) -> str:
+        """Run a command on the storage machine by SSH, past the controller, and return its output. Raises LabError."""
+        if self.running(MACHINE) is None:
+            raise LabError("the storage machine is off, or this lab has none")
+        return run(self.machine.ssh(self.controller.installation_key, *argv))
+
     def inside(self, *argv: str) -> str:
         """Run a command in the lab's network and return its output. Raises LabError."""
         return run(network.enter(self.namespace, *argv))
@@ -232,18 +269,12 @@ class Lab:
         """What runs now."""
         spec = self.state.spec
         services = [STORAGE, CONTROLLER, FORWARD] if spec.with_controller else [STORAGE, RADVD]
+        services += [MACHINE] if spec.storage_machine else []
         nodes = []
         for node in self.nodes():
             record = self.running(node.name)
-            nodes.append(
-                NodeStatus(
-                    node.name,
-                    "on" if record else "off",
-                    tuple(node.macs()),
-                    record.pid if record else 0,
-                    str(node.serial_log),
-                )
-            )
+            pid, macs, log = record.pid if record else 0, tuple(node.macs()), str(node.serial_log)
+            nodes.append(NodeStatus(node.name, "on" if record else "off", macs, pid, log))
         return LabStatus(
             spec.name,
             str(self.directory),

@@ -1,6 +1,7 @@
 """The lab's network: two namespaces, a bridge, a tap per node. Nothing is made in the machine's own namespace.
 
-Addresses: 10.99.0.0/24 with the controller at .1 and the storage host at .2; with a second NIC also 10.99.1.0/24.
+Addresses: 10.99.0.0/24 with the controller at .1, the storage host at .2, a storage
+machine at .3; with a second NIC also 10.99.1.0/24.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 NETNS_DIRECTORY = Path("/run/netns")
 CONTROLLER_ADDRESS = "10.99.0.1"
 STORAGE_ADDRESS = "10.99.0.2"
+MACHINE_ADDRESS = "10.99.0.3"
+"""The storage machine's, where a lab has one."""
+MACHINE_MAC = "52:54:00:99:fd:00"
+MACHINE_TAP = "tapstorage"
 PREFIX_LENGTH = 24
 STORAGE_MAC = "52:54:00:99:fe:00"
 """MAC of the storage host on the lab's network; on the storage network it ends in 01."""
@@ -74,6 +79,8 @@ def plan(spec: LabSpec) -> list[str]:
         for number in range(1, spec.nodes + 1):
             tap = tap_name(number, net)
             lines += [f"tuntap add dev {tap} mode tap", f"link set {tap} master br{net} up"]
+    if spec.storage_machine:
+        lines += [f"tuntap add dev {MACHINE_TAP} mode tap", f"link set {MACHINE_TAP} master br0 up"]
     return lines
 
 

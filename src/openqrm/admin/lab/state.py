@@ -50,6 +50,8 @@ class LabSpec:
     """Size of each node's disk; 0: no disk."""
     second_nic: bool = False
     """A second NIC on a storage network, 10.99.1.0/24."""
+    storage_machine: bool = False
+    """A storage host with a kernel of its own, 10.99.0.3, beside the usual one."""
     api_port: int = 8443
     """Port on 127.0.0.1 that is forwarded to the controller; 0: any free one."""
     with_controller: bool = True
