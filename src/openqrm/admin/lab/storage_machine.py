@@ -110,9 +110,22 @@ class StorageMachine:
         shutil.copyfile(kernel.vmlinuz, self.home / "vmlinuz")
         (self.home / "initrd").write_bytes(initramfs(kernel, self._seed(authorized_keys)))
         if not (self.home / "root.qcow2").exists():
-            make = ["qemu-img", "create", "-q", "-f", "qcow2"]
-            run([*make, str(self.home / "volumes.qcow2"), f"{DISK_MB}M"])
-            run([*make, "-b", str(base), "-F", "qcow2", str(self.home / "root.qcow2")])
+            with (self.home / "volumes.raw").open("wb") as volumes:
+                volumes.truncate(DISK_MB << 20)
+            run(
+                [
+                    "qemu-img",
+                    "create",
+                    "-q",
+                    "-f",
+                    "qcow2",
+                    "-b",
+                    str(base),
+                    "-F",
+                    "qcow2",
+                    str(self.home / "root.qcow2"),
+                ]
+            )
         self.serial_log.touch()
 
     def _seed(self, authorized_keys: str) -> dict[str, Entry]:
@@ -146,10 +159,11 @@ class StorageMachine:
         argv += ["-append", KERNEL_ARGUMENTS]
         argv += ["-netdev", f"tap,id=n0,ifname={network.MACHINE_TAP},script=no,downscript=no"]
         argv += ["-device", f"virtio-net-pci,netdev=n0,mac={network.MACHINE_MAC},romfile="]
-        for number, name in enumerate(("root", "volumes")):
-            # Unsafe only for a failure of this machine's own power: what the guest has flushed survives QEMU's death.
-            file = self.home / f"{name}.qcow2"
-            argv += ["-drive", f"if=none,id=d{number},format=qcow2,cache=unsafe,discard=unmap,file={file}"]
+        # Unsafe only when the real machine loses its power: what the guest flushed survives QEMU's death. LVM writes
+        # its metadata without a flush, as to a disk without a cache; a raw file is such a disk.
+        for number, (name, kind) in enumerate((("root", "qcow2"), ("volumes", "raw"))):
+            file = self.home / f"{name}.{kind}"
+            argv += ["-drive", f"if=none,id=d{number},format={kind},cache=unsafe,discard=unmap,file={file}"]
             argv += ["-device", f"virtio-blk-pci,drive=d{number}"]
         argv += ["-device", "virtio-rng-pci", "-qmp", f"unix:{self.qmp_socket},server=on,wait=off"]
         return [*argv, "-chardev", f"file,id=console,path={self.serial_log},append=on", "-serial", "chardev:console"]
