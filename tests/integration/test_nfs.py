@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from openqrm.plugin_api.drivers import Cap, Client, confirmed
+from openqrm.plugin_api.drivers import Cap, confirmed
 from openqrm.plugins.storage.nfs.plugin import PLUGIN
+from openqrm.testing.access_nfs import NfsAccess
 from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
 from openqrm.testing.storage_subject import Subject
 from openqrm.testing.storage_suite import StorageSuite
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 GRACE_SECONDS = 6.0
 """After a start the lab's server opens no file for 5 s; a client that gives up then was not refused access."""
@@ -34,21 +35,6 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
 
 @pytest.fixture
 async def subject(storage: RealStorage) -> AsyncIterator[Subject]:
-    machines = {client.address: client for client in storage.clients}
-
-    async def reads(client: Client, path: str) -> str | None:
-        done = await asyncio.to_thread(machines[client.address].read, storage.address, path)
-        return done.stdout if done.returncode == 0 else None
-
-    def start_counting(client: Client, directory: str, name: str) -> Callable[[], None]:
-        child = machines[client.address].start_counting(storage.address, directory, f"/{name}")
-
-        def stop() -> None:
-            child.kill()
-            child.wait()
-
-        return stop
-
     async def restart() -> None:
         await asyncio.to_thread(storage.kill_nfs_server)
         await asyncio.sleep(0.5)
@@ -57,23 +43,19 @@ async def subject(storage: RealStorage) -> AsyncIterator[Subject]:
 
     with storage.controller_network():
         hosts = storage.hosts()
-        yield Subject(
-            plugin=PLUGIN,
-            type_name="nfs-storage",
+        yield Subject.join(
+            PLUGIN,
+            "dir",
+            PLUGIN,
+            "nfs",
             hosts=hosts,
             host=STORAGE,
             address=storage.address,
             dead_host=STORAGE + 1,
-            clients=tuple(
-                Client(
-                    resource_id=10 + number, address=client.address, mac=f"52:54:00:00:00:1{number}", name=f"c{number}"
-                )
-                for number, client in enumerate(storage.clients)
-            ),
-            reads=reads,
-            start_counting=start_counting,
-            set_link=lambda client, up: machines[client.address].set_link(up=up),
+            clients=tuple(machine.client() for machine in storage.clients),
+            access=NfsAccess(storage.clients),
             restart=restart,
+            set_host_link=lambda up: storage.set_link(up=up),
         )
         await hosts.close()
 

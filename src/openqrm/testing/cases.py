@@ -11,7 +11,7 @@ A case is a JSON object:
   `location`: where the volume is; needed when the pool is not given. `client` (its `secrets`: key in the store by
   name), `generation`, `archive`, `size_mb`, `grant` (fields of a `Grant`), `capability`: as the call needs.
 - `facts`: by name of the fact, what the host printed; null: the status that means absent.
-- Expected, one of: `steps` or `result` (of each all fields that are not at their default), or `error` (its code, and a part of
+- Expected, one of: `steps` or `result` (all fields that are not at their default), or `error` (its code, and a part of
   its text as `contains`).
 
 In expected steps `{"files": [...]}` stands for the content of files of the plug-in, one after the other, and

@@ -1,6 +1,7 @@
 """A client that writes a counter to a file over NFSv4 without end, and never gives up: what a revoked machine does.
 
-Run as a program: `python nfs_counter.py SERVER EXPORT FILE`. Uses libnfs (Debian: libnfs13) and nothing else, so that
+Run as a program: `python nfs_counter.py SERVER EXPORT FILE`; with a TEXT as fourth word it writes that once to a file
+that is there, and fails when the server refuses it. Uses libnfs (Debian: libnfs13) and nothing else, so that
 it can run in any network namespace. The process holds one session and one open file; when a write fails it goes on with
 the same open file, and now and then tries to open it anew, or to mount anew (libnfs renews no lease by itself).
 """
@@ -20,7 +21,7 @@ REOPEN_EVERY, REMOUNT_EVERY = 10, 25
 class Writer:
     """One open file on one mount. OSError when it cannot be mounted or opened."""
 
-    def __init__(self, server: str, export: str, name: str) -> None:
+    def __init__(self, server: str, export: str, name: str, *, create: bool = True) -> None:
         self._library = ctypes.CDLL(ctypes.util.find_library("nfs") or "libnfs.so.13")
         self._library.nfs_init_context.restype = ctypes.c_void_p
         self._library.nfs_get_error.restype = ctypes.c_char_p
@@ -34,6 +35,8 @@ class Writer:
         try:
             self.reopen()
         except OSError:
+            if not create:
+                raise
             self.reopen(os.O_CREAT)  # libnfs creates exclusively: only for a file that is not there
 
     def reopen(self, more_flags: int = 0) -> None:
@@ -70,5 +73,14 @@ def main(server: str, export: str, name: str) -> None:
             print(error, file=sys.stderr, flush=True)
 
 
+def write_once(server: str, export: str, name: str, text: str) -> None:
+    """Replace the beginning of a file. OSError when the server refuses."""
+    if not Writer(server, export, name, create=False).write(text.encode()):
+        raise OSError(f"{name} was not written")
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    if len(sys.argv) == 5:
+        write_once(*sys.argv[1:5])
+    else:
+        main(*sys.argv[1:4])

@@ -1,18 +1,24 @@
-"""Executes steps of a storage driver on real hosts, one after the other, without engine and journal."""
+"""Executes steps of a storage driver on real hosts, one after the other, without engine and journal.
+
+Deferred values are filled in as the engine does it; a secret that comes to stand in a command's words is refused, for
+every user of a host can read those.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.errors import CommandFailedError
 from openqrm.engine.ports import Finished, GateToken, Ready
+from openqrm.engine.resolving import Resolver
 from openqrm.plugin_api.facts import Fact, Facts
 from openqrm.plugin_api.steps import Command, Irreversible, Run, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from openqrm.engine.ports import Hosts
     from openqrm.plugin_api.steps import Gate, Step
@@ -22,12 +28,17 @@ _KEYS = itertools.count(1)
 
 @dataclass
 class StepRunner:
-    """One controller's hands. Every try has a key of its own, as the engine's tries have."""
+    """One controller's hands. Every try has a key of its own, as the engine's tries have.
+
+    `secrets` holds what steps refer to, by key.
+    """
 
     hosts: Hosts
     epoch: int = 1
     name: str = "controller"
+    secrets: Mapping[str, str] = field(default_factory=dict)
     performed: list[str] = field(default_factory=list)
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     async def facts(self, facts: Iterable[Fact[Any]]) -> Facts:
         """Ask the hosts. CommandFailedError, UnreachableError."""
@@ -45,10 +56,9 @@ class StepRunner:
         """Each step's `do`."""
         for step in steps:
             if isinstance(step, Run):
-                await self._command(step, step.do, f"do {step.name}")
+                self.outputs[step.name] = await self._command(step, step.do, f"do {step.name}")
             elif isinstance(step, Write):
-                gate, content = self._token(step.gate, step.name), _text(step.content)
-                await self.hosts.write_file(step.host, step.path, content, step.mode, gate=gate, seconds=step.timeout)
+                await self._write(step, step.content)
             else:
                 raise TypeError(f"a storage driver's step {step.name} is neither Run nor Write")
             self.performed.append(step.name)
@@ -59,27 +69,33 @@ class StepRunner:
             if isinstance(step, Run) and isinstance(step.undo, Command):
                 await self._command(step, step.undo, f"undo {step.name}")
             elif isinstance(step, Write):
-                gate = self._token(step.gate, step.name)
-                await self.hosts.write_file(step.host, step.path, None, step.mode, gate=gate, seconds=step.timeout)
+                await self._write(step, None)
             elif not (isinstance(step, Run) and isinstance(step.undo, Irreversible)):
                 raise TypeError(f"a storage driver's step {step.name} is neither Run nor Write")
 
-    async def _command(self, step: Run, command: Command, what: str) -> None:
-        ready = Ready(tuple(_text(word) or "" for word in command.argv), input=_text(command.input))
+    async def _write(self, step: Write, content: object) -> None:
+        text = None if content is None else Resolver(self.outputs, self.secrets).text(content)
         gate = self._token(step.gate, step.name)
+        await self.hosts.write_file(step.host, step.path, text, step.mode, gate=gate, seconds=step.timeout)
+
+    async def _command(self, step: Run, command: Command, what: str) -> dict[str, Any]:
+        resolver = Resolver(self.outputs, self.secrets)
+        words = tuple(resolver.text(word) for word in command.argv)
+        shown = [key for key, text in self.secrets.items() if text and any(text in word for word in words)]
+        if shown:
+            raise AssertionError(f"{what}: secret {shown[0]} stands in the command's words")
+        given = None if command.input is None else resolver.text(command.input)
+        gate = self._token(step.gate, step.name)
+        ready = Ready(words, input=given, secrets=resolver.used)
         finished = await self.hosts.run(step.host, ready, gate=gate, seconds=step.timeout)
         _must_be_ok(finished, command.ok, what)
+        output: dict[str, Any] = {"stdout": finished.stdout, "stderr": finished.stderr, "status": finished.status}
+        return output | (json.loads(finished.stdout) if step.parse == "json" and finished.stdout else {})
 
     def _token(self, gate: Gate | None, step: str) -> GateToken | None:
         if gate is None:
             return None
         return GateToken(gate.volume, gate.generation, self.epoch, f"{self.name}-{step}-{next(_KEYS)}")
-
-
-def _text(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise TypeError(f"{value!r} has to be resolved by the engine")
 
 
 def _must_be_ok(finished: Finished, ok: tuple[int, ...], what: str) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openqrm.admin.lab import network
@@ -22,41 +20,15 @@ from openqrm.admin.lab.storage_host import StorageHost
 from openqrm.remote.endpoint import Endpoint
 from openqrm.remote.hosts import RemoteHosts
 from openqrm.remote.keys import installation_key
+from openqrm.testing.client_machines import ClientMachine, client_machine, ip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 STORAGE = 1
 """The storage host's resource id in `hosts()`."""
 _CLONE_NEWNET = 0x40000000
-
-
-@dataclass(frozen=True)
-class TestClient:
-    """A machine of its own address, in a network namespace of its own, with libnfs as NFS client."""
-
-    __test__ = False  # the name is no test class for pytest
-
-    namespace: str
-    address: str
-
-    def read(self, server: str, path: str) -> subprocess.CompletedProcess[str]:
-        """Mount the directory of a file over NFSv4, read the file, unmount."""
-        return self._run("nfs-cat", f"nfs://{server}{path}?version=4")
-
-    def start_counting(self, server: str, directory: str, name: str) -> subprocess.Popen[bytes]:
-        """A process that writes a counter to a file on the export without end, whatever errors it meets."""
-        counter = [sys.executable, str(Path(__file__).with_name("nfs_counter.py")), server, directory, name]
-        command = network.enter(self.namespace, *counter)
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-
-    def set_link(self, *, up: bool) -> None:
-        """Its only network card."""
-        _ip("-n", self.namespace, "link", "set", "eth0", "up" if up else "down")
-
-    def _run(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        command = ["timeout", "20", *network.enter(self.namespace, *argv)]
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
 
 
 @dataclass
@@ -68,7 +40,7 @@ class RealStorage:
     host: StorageHost
     record: ProcessRecord
     pool_type: str
-    clients: tuple[TestClient, ...]
+    clients: tuple[ClientMachine, ...]
     address: str = network.STORAGE_ADDRESS
 
     def hosts(self) -> RemoteHosts:
@@ -88,6 +60,10 @@ class RealStorage:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60
         ).stdout
+
+    def set_link(self, *, up: bool) -> None:
+        """The storage host's network card."""
+        ip("-n", network.storage_namespace(self.spec.name), "link", "set", "eth0", "up" if up else "down")
 
     def kill_nfs_server(self) -> None:
         """kill -9 of nfs-ganesha; the host starts it again within some seconds."""
@@ -145,7 +121,7 @@ def real_storage(directory: Path, name: str, clients: int = 2) -> Iterator[RealS
         _allow_libnfs(host)
         record = host.start(pool_type)
         cleanup.callback(host.stop, record)
-        made = tuple(_client(name, number, cleanup) for number in range(1, clients + 1))
+        made = tuple(client_machine(name, number, cleanup) for number in range(1, clients + 1))
         yield RealStorage(directory, spec, host, record, pool_type, made)
 
 
@@ -160,19 +136,3 @@ def _allow_libnfs(host: StorageHost) -> None:
 
 def _nothing_to_learn(resource: int, shown: str) -> None:
     raise AssertionError(f"the host key {shown} of resource {resource} is pinned, and yet was learned")
-
-
-def _client(name: str, number: int, cleanup: ExitStack) -> TestClient:
-    namespace, address = f"openqrm-{name}-c{number}", f"10.99.0.{10 + number}"
-    _ip("netns", "add", namespace)
-    cleanup.callback(_ip, "netns", "delete", namespace)
-    lab = network.lab_namespace(name)
-    _ip("-n", lab, "link", "add", f"client{number}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
-    _ip("-n", lab, "link", "set", f"client{number}", "master", "br0", "up")
-    _ip("-n", namespace, "addr", "add", f"{address}/{network.PREFIX_LENGTH}", "dev", "eth0")
-    _ip("-n", namespace, "link", "set", "eth0", "up")
-    return TestClient(namespace, address)
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], stdin=subprocess.DEVNULL, check=True, capture_output=True)

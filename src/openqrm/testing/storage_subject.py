@@ -1,81 +1,137 @@
-"""What the conformance suite of storage types works on: one storage type on one real host."""
+"""What the conformance suites of storage work on: a pool, joined with an export or alone, on one real host.
+
+    subject = Subject.join(lvm.PLUGIN, "lvm", iscsi.PLUGIN, "iscsi", hosts=hosts, host=1, address="10.99.0.2",
+                           dead_host=2, clients=clients, access=IscsiAccess(machines), restart=restart,
+                           settings={"group": "openqrm"})
+    subject = Subject.alone(btrfs.PLUGIN, "btrfs", hosts=hosts, …)          # for PoolSuite
+
+The halves may come from different plug-ins. The subject knows their medium: `put_mark`, `mark`, `counter`, `fill_up`
+and `look` do the same on a tree and on a block device.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import secrets as randomness
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from openqrm.domain.errors import CommandFailedError
 from openqrm.domain.storage import Storage, Volume
 from openqrm.engine.ports import Ready
-from openqrm.plugin_api.drivers import Export, Pool, StorageContext, StorageType
+from openqrm.plugin_api.drivers import Medium, NoSettings, StorageContext, StorageType, confirmed
 from openqrm.plugin_api.loading import load
+from openqrm.plugin_api.values import Secret
+from openqrm.testing.cases import provided_export, provided_pool
 from openqrm.testing.steps import StepRunner
+from openqrm.testing.storage_content import ContentOfVolumes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from openqrm.engine.ports import Hosts
-    from openqrm.plugin_api.drivers import Cap, Client, ExportDriver, Grant, PoolDriver
+    from openqrm.plugin_api.drivers import Cap, Client, Export, ExportDriver, Grant, Pool, PoolDriver
     from openqrm.plugin_api.facts import Facts
     from openqrm.plugin_api.plugin import Plugin
     from openqrm.plugin_api.steps import Steps
+    from openqrm.testing.access import Access
 
 _IDS = itertools.count(1)
+SIZE_MB = 32
+"""Of a volume on a BLOCK pool unless a test says otherwise; a tree has no size."""
 
 
 @dataclass
 class Subject:
-    """One storage type on one real host.
+    """A pool, or a pool joined with an export, on one real host.
 
-    `reads` (client, path) tells what a client's mount shows, or None when it is refused. `start_counting` (client,
-    location, name) lets a client write a growing counter to a file in the volume without end, whatever errors it meets,
-    and returns what ends it. `set_link` cuts a client off the network, or brings it back. `restart` restarts the host's
-    storage server and waits until it serves. `dead_host` is a resource that does not answer.
+    `dead_host` is a resource that does not answer. `clients` are at least two machines and `access` is what they do.
+    `restart` restarts the host's export software (and for a machine may restart all of it) and waits until it serves.
+    `set_host_link` cuts the storage host off the network, or brings it back; None where a test cannot.
     """
 
-    plugin: Plugin
-    type_name: str
+    name: str
+    pool_declared: Pool
+    export_declared: Export | None
     hosts: Hosts
     host: int
     address: str
     dead_host: int
-    clients: tuple[Client, ...]
-    reads: Callable[[Client, str], Awaitable[str | None]]
-    start_counting: Callable[[Client, str, str], Callable[[], None]]
-    set_link: Callable[[Client, bool], None]
-    restart: Callable[[], Awaitable[None]]
+    clients: tuple[Client, ...] = ()
+    access: Access | None = None
+    restart: Callable[[], Awaitable[None]] | None = None
+    set_host_link: Callable[[bool], None] | None = None
     settings: dict[str, object] = field(default_factory=dict)
     generations: dict[int, int] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    """What the store of a controller would hold: texts by key."""
+    known: dict[tuple[int, int], dict[str, str]] = field(default_factory=dict)
+    """The secrets a client was told last, by name; the key is the volume's id and the client's resource."""
+
+    @classmethod
+    def join(  # two halves, and what is known of the host
+        cls, pool_plugin: Plugin, pool: str, export_plugin: Plugin, export: str, *others: Plugin, **given: Any
+    ) -> Self:
+        """A pool of one plug-in with an export of another; `others` where the export goes through one of theirs."""
+        plugins = (pool_plugin, export_plugin, *others)
+        declared = provided_pool(plugins, pool)
+        assert declared is not None, f"no plug-in given provides pool {pool}"  # noqa: S101
+        exported = provided_export(plugins, export)
+        assert exported is not None, f"no plug-in given provides export {export}"  # noqa: S101
+        kinds = [one for plugin in plugins for one in plugin.provides if isinstance(one, StorageType)]
+        named = [one.name for one in kinds if (one.pool, one.export) == (pool, export)]
+        return cls((named or [f"{declared.prefix or pool}-{export}"])[0], declared, exported, **given)
+
+    @classmethod
+    def alone(cls, plugin: Plugin, pool: str, **given: Any) -> Self:
+        """A pool without export."""
+        declared = provided_pool((plugin,), pool)
+        assert declared is not None, f"{plugin.name} provides no pool {pool}"  # noqa: S101
+        return cls(pool, declared, None, **given)
 
     def __post_init__(self) -> None:
-        """Find the declarations and load the drivers."""
-        provided = self.plugin.provides
-        kind = next(one for one in provided if isinstance(one, StorageType) and one.name == self.type_name)
-        self.pool_declared = next(one for one in provided if isinstance(one, Pool) and one.name == kind.pool)
-        self.export_declared = next(one for one in provided if isinstance(one, Export) and one.name == kind.export)
+        """Load the drivers."""
         self.pool: PoolDriver = load(self.pool_declared.driver)()
-        self.export: ExportDriver = load(self.export_declared.driver)()
-        self.declared = self.pool_declared.capabilities | self.export_declared.capabilities
-        self.runner = StepRunner(self.hosts)
+        exported = self.export_declared
+        driver: Any = load(exported.driver)() if exported is not None else None
+        self.export: ExportDriver = driver
+        self.declared = self.pool_declared.capabilities | (exported.capabilities if exported else frozenset())
+        self.medium = self.pool_declared.medium
+        self.runner = self.other_runner("controller")
+        self.content = ContentOfVolumes(self.shell, self.medium)
+
+    def other_runner(self, name: str, epoch: int = 1) -> StepRunner:
+        """The hands of another controller, which knows the same secrets."""
+        return StepRunner(self.hosts, epoch=epoch, name=name, secrets=self.secrets)
+
+    # --- What the drivers are given.
 
     def context(self, host: int | None = None) -> StorageContext:
         """The storage as its drivers see it."""
         number = self.host if host is None else host
-        storage = Storage(id=1, name="store", type=self.type_name, resource_id=number, settings=self.settings)
-        own = {key: value for key, value in self.settings.items() if key in self.pool_declared.spec.model_fields}
-        handed = {key: value for key, value in self.settings.items() if key in self.export_declared.spec.model_fields}
-        pool, export = self.pool_declared.spec(**own), self.export_declared.spec(**handed)
+        storage = Storage(id=1, name="store", type=self.name, resource_id=number, settings=self.settings)
+        pool, export = (
+            side.spec(**{key: value for key, value in self.settings.items() if key in side.spec.model_fields})
+            if side is not None
+            else NoSettings()
+            for side in (self.pool_declared, self.export_declared)
+        )
         return StorageContext(storage, number, self.address, pool, export)
 
-    def volume(self, generation: int = 0) -> Volume:
-        """A volume of a name and id that no other test has."""
+    def volume(self, size_mb: int | None = None, name: str = "") -> Volume:
+        """A volume of an id that no other test has, and of such a name."""
         number = next(_IDS) + time.time_ns() // 1_000_000 % 1_000_000_000 * 1000
-        return Volume(id=number, name=f"v{number}", storage_id=1, generation=generation)
+        usual = SIZE_MB if self.medium is Medium.BLOCK else 0
+        size = usual if size_mb is None else size_mb
+        return Volume(id=number, name=name or f"v{number}", storage_id=1, size_mb=size)
+
+    def where(self, volume: Volume) -> str:
+        """The volume's location."""
+        return self.pool.location(self.context(), volume)
 
     async def pool_facts(self) -> Facts:
         """What the pool asks."""
@@ -85,14 +141,7 @@ class Subject:
         """What the export asks."""
         return await self.runner.facts(self.export.facts(self.context()))
 
-    async def names(self) -> set[str]:
-        """The volumes on the host."""
-        return {entry.name for entry in self.pool.entries(self.context(), await self.pool_facts())}
-
-    async def grants(self, volume: Volume) -> list[Grant]:
-        """The grants of a volume on the host."""
-        found = self.export.grants(self.context(), await self.export_facts())
-        return [grant for grant in found if grant.volume == f"volume-{volume.id}"]
+    # --- Steps of the pool.
 
     async def create(self, volume: Volume) -> Steps:
         """The steps that make it."""
@@ -101,6 +150,18 @@ class Subject:
     async def clone(self, source: Volume, volume: Volume) -> Steps:
         """The steps that copy it."""
         return self.pool.clone(self.context(), source, volume, await self.pool_facts())
+
+    async def snapshot(self, source: Volume, volume: Volume) -> Steps:
+        """The steps that make one which holds only what differs."""
+        pool: Any = self.pool
+        steps: Steps = pool.snapshot(self.context(), source, volume, await self.pool_facts())
+        return steps
+
+    async def resize(self, volume: Volume, size_mb: int) -> Steps:
+        """The steps that grow it."""
+        pool: Any = self.pool
+        steps: Steps = pool.resize(self.context(), volume, size_mb, await self.pool_facts())
+        return steps
 
     async def fill(self, volume: Volume, archive: str) -> Steps:
         """The steps that unpack into it."""
@@ -111,33 +172,156 @@ class Subject:
         now = volume.model_copy(update={"generation": self.generations.get(volume.id, 0)})
         return self.pool.remove(self.context(), now, await self.pool_facts())
 
+    async def names(self) -> set[str]:
+        """The volumes on the host."""
+        return {entry.name for entry in self.pool.entries(self.context(), await self.pool_facts())}
+
+    async def leftovers(self) -> set[str]:
+        """What lies in the pool and is no volume."""
+        return set(self.pool.leftovers(self.context(), await self.pool_facts()))
+
+    # --- Steps of the export.
+
     async def authorize(self, volume: Volume, client: Client, generation: int) -> Steps:
-        """The steps that grant access."""
+        """The steps that grant access; with new secrets, which the client is told."""
         self.generations[volume.id] = max(generation, self.generations.get(volume.id, 0))
-        where = self.pool.location(self.context(), volume)
-        return self.export.authorize(self.context(), volume, where, client, generation, await self.export_facts())
+        told = self._told(volume, client)
+        arguments = (self.context(), volume, self.where(volume), told, generation)
+        return self.export.authorize(*arguments, await self.export_facts())
 
     async def revoke(self, volume: Volume, client: Client, generation: int) -> Steps:
         """The steps that take it back."""
-        where = self.pool.location(self.context(), volume)
-        return self.export.revoke(self.context(), volume, where, client, generation, await self.export_facts())
+        arguments = (self.context(), volume, self.where(volume), client, generation)
+        return self.export.revoke(*arguments, await self.export_facts())
 
-    async def shell(self, script: str, *words: str) -> str:
-        """Run a script on the host, for what a test prepares or looks at."""
-        done = await self.hosts.run(self.host, Ready(("sh", "-ec", script, "sh", *words)), gate=None, seconds=60)
+    async def withdraw(self, grant: Grant) -> Steps:
+        """The steps that take back what no lease knows."""
+        return self.export.withdraw(self.context(), grant, await self.export_facts())
+
+    async def lend(self, volume: Volume, client: Client) -> Steps:
+        """The steps that let one more machine read."""
+        export: Any = self.export
+        facts = await self.export_facts()
+        steps: Steps = export.lend(self.context(), volume, self.where(volume), self._told(volume, client), facts)
+        return steps
+
+    async def reclaim(self, volume: Volume, client: Client) -> Steps:
+        """The steps that take that back."""
+        export: Any = self.export
+        steps: Steps = export.reclaim(self.context(), volume, self.where(volume), client, await self.export_facts())
+        return steps
+
+    async def all_grants(self) -> list[Grant]:
+        """Every grant on the host."""
+        return list(self.export.grants(self.context(), await self.export_facts()))
+
+    async def grants(self, volume: Volume) -> list[Grant]:
+        """The grants of a volume on the host, for writing."""
+        return [each for each in await self.all_grants() if each.volume == f"volume-{volume.id}" and each.writes]
+
+    def _told(self, volume: Volume, client: Client) -> Client:
+        """The client with a new secret for each that the export declares."""
+        names = self.export_declared.secrets if self.export_declared else ()
+        texts = {name: randomness.token_hex(16) for name in names}
+        keys = {name: f"grant-{volume.id}-{name}-{next(_IDS)}" for name in names}
+        self.secrets.update({keys[name]: texts[name] for name in names})
+        self.known[volume.id, client.resource_id] = texts
+        return replace(client, secrets={name: Secret(key=keys[name]) for name in names})
+
+    def wrong_secrets(self) -> dict[str, str]:
+        """Secrets of the right shape that nobody was told."""
+        return {
+            name: randomness.token_hex(16) for name in (self.export_declared.secrets if self.export_declared else ())
+        }
+
+    # --- What client machines do.
+
+    def attach(self, volume: Volume, client: Client) -> Mapping[str, str]:
+        """What a client is told of a volume, without the secrets."""
+        return self.export.attach(self.context(), volume, self.where(volume), client)
+
+    def lent(self, volume: Volume, client: Client) -> Mapping[str, str]:
+        """What a client is told of a volume that it is lent."""
+        export: Any = self.export
+        found: Mapping[str, str] = export.lent(self.context(), volume, self.where(volume), client)
+        return found
+
+    def told(self, volume: Volume, client: Client) -> dict[str, str]:
+        """The secrets a client was told last; wrong ones when it never was."""
+        return self.known.get((volume.id, client.resource_id)) or self.wrong_secrets()
+
+    @property
+    def uses(self) -> Access:
+        """`access`; AssertionError when the test gave none."""
+        assert self.access is not None, "the fixture gives no access"  # noqa: S101
+        return self.access
+
+    async def reads(self, client: Client, volume: Volume) -> str | None:
+        """The mark as a client reads it with what it was told last; None when it is refused."""
+        given = (self.attach(volume, client), self.told(volume, client))
+        return await asyncio.to_thread(self.uses.read, client, *given)
+
+    def start_counting(self, client: Client, volume: Volume) -> Callable[[], None]:
+        """A client writes without end, with what it was told last; returns what ends it."""
+        return self.uses.start_counting(client, self.attach(volume, client), self.told(volume, client))
+
+    # --- What a test does on the host itself.
+
+    async def shell(self, script: str, *words: str, seconds: float = 120) -> str:
+        """Run a script on the host, for what a test prepares or looks at; its output."""
+        ready = Ready(("sh", "-ec", script, "sh", *words))
+        done = await self.hosts.run(self.host, ready, gate=None, seconds=seconds)
         if done.status:
-            raise CommandFailedError(done.stderr, exit_status=done.status)
+            raise CommandFailedError(done.stderr, exit_status=done.status, output=done.stdout)
         return done.stdout
 
-    async def made(self, content: str = "content") -> Volume:
-        """A volume that is there, with a file `mark` in its tree."""
-        volume = self.volume()
+    async def put_mark(self, volume: Volume, text: str) -> None:
+        """Put a text into the volume where clients read it."""
+        await self.content.put_mark(self.where(volume), text)
+
+    async def mark(self, volume: Volume) -> str:
+        """That text, as it is on the disk."""
+        return await self.content.mark(self.where(volume))
+
+    async def counter(self, volume: Volume) -> str:
+        """What a counting client wrote last, as it is on the disk; empty before that."""
+        return await self.content.counter(self.where(volume))
+
+    async def in_tree(self, volume: Volume, script: str, *words: str) -> str:
+        """Run a script with the volume's tree as `$1`; of a BLOCK volume the file system that `fill` made."""
+        return await self.content.in_tree(self.where(volume), script, *words)
+
+    async def made(self, content: str = "content", size_mb: int | None = None) -> Volume:
+        """A volume that is there, with a mark in it."""
+        volume = self.volume(size_mb)
         await self.runner.do(await self.create(volume))
-        where = self.pool.location(self.context(), volume)
-        await self.shell('printf %s "$2" >"$1/mark"', where, content)
+        await self.put_mark(volume, content)
         return volume
 
-    def require(self, capability: Cap) -> None:
+    async def filled(self, script: str, size_mb: int | None = None) -> Volume:
+        """A volume that was filled from an archive of what a script makes in its current directory."""
+        volume = self.volume(size_mb)
+        archive = await self.content.archive(script)
+        await self.runner.do(await self.create(volume))
+        await self.runner.do(await self.fill(volume, archive))
+        await self.shell('rm -rf "$(dirname "$1")"', archive)
+        return volume
+
+    async def drop(self, *volumes: Volume) -> None:
+        """Remove volumes at a test's end."""
+        for volume in volumes:
+            await self.runner.do(await self.remove(volume))
+
+    def require(self, *capabilities: Cap) -> None:
         """Skip what the type does not declare."""
-        if capability not in self.declared:
-            pytest.skip(f"{self.type_name} does not declare {capability}")
+        for capability in capabilities:
+            if capability not in self.declared:
+                pytest.skip(f"{self.name} does not declare {capability}")
+
+    async def confirm(self, capability: Cap) -> None:
+        """Skip what the type does not declare, or declares and this host has not, as the driver says."""
+        self.require(capability)
+        of_pool = capability in self.pool_declared.capabilities
+        facts = await self.pool_facts() if of_pool else await self.export_facts()
+        if not confirmed(self.pool if of_pool else self.export, capability, self.context(), facts):
+            pytest.skip(f"{self.name}: this host has no {capability}, and the driver says so")
