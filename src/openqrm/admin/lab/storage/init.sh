@@ -12,6 +12,9 @@ supervise() {
     done
 }
 
+# As on any host, before the servers start: pools keep their mounts there.
+[ ! -e /etc/fstab ] || mount -a
+
 # The bus by its usual address: busctl, gdbus and dbus-send find it without being told.
 supervise dbus-daemon --config-file=/etc/dbus-1/system.conf --nofork --nopidfile --nosyslog &
 while [ ! -S /run/dbus/system_bus_socket ]; do sleep 0.05; done
