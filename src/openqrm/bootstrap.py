@@ -36,6 +36,7 @@ from openqrm.engine.runner import Runner
 from openqrm.netboot.handover import Digests
 from openqrm.netboot.listener import BootContext, BootServer
 from openqrm.netboot.node_files import PackedFiles
+from openqrm.netboot.programs import Programs
 from openqrm.operations.changes import CHANGES
 from openqrm.operations.conditions import CONDITIONS
 from openqrm.operations.core_orders import ORDER_CHANGES, forget_resource
@@ -218,7 +219,7 @@ class Controller:
             observed=self.database,
             drivers=self.drivers,
             hooks=self.hooks,
-            files=PackedFiles(self.catalogue),
+            files=PackedFiles(self.catalogue, Programs(self.settings.state_dir / "programs")),
             health=self.health,
             enrol=self._enrol,
             api_url=self.settings.url,

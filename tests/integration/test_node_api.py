@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import tarfile
 import threading
 import time
 from functools import partial
@@ -24,6 +25,7 @@ from openqrm.domain.operation import Operation
 from openqrm.domain.resource import Health, Phase, Resource
 from openqrm.domain.storage import Image, Storage, Volume
 from openqrm.netboot import agent
+from openqrm.netboot.programs import Programs
 from openqrm.operations import machine_tokens, states
 from openqrm.store.health import HealthStore
 from openqrm.testing.node_server import (
@@ -63,7 +65,7 @@ def served(sql_database: SqlDatabase, sql_url: str, certificate: tuple[Path, Pat
         observed=sql_database,
         drivers=lambda _: pytest.fail("no deployment is asked for here"),
         hooks=lambda _: NoHooks(),  # type: ignore[arg-type,return-value]  # all that is used of hooks
-        files=OneFile(),
+        files=OneFile(Programs(certificate[0].parent / "programs")),
         health=one.health,
         enrol=lambda _, number: one.enrolled.append(number),
         api_url="https://127.0.0.1:8443",
@@ -106,6 +108,19 @@ def test_a_machine_that_leaves_by_kexec_is_told_what_to_boot_and_gets_its_ticket
 
 
 def test_orders_go_out_as_they_are_committed_and_answers_come_back(served: ServedNodeApi) -> None:
+def test_programs_are_handed_to_machines_alone(served: ServedNodeApi, tmp_path: Path) -> None:
+    token = served.register()["TOKEN"]
+    url = f"{served.url}/node/v1/programs/rsync.tar.gz"
+    assert served.curl(url, token="made up")[0] == 401
+    status, told = served.curl(f"{served.url}/node/v1/programs/passwd.tar.gz", token=token)
+    assert (status, json.loads(told)["code"]) == (404, "not-found")
+    archive = tmp_path / "rsync.tar.gz"
+    header = ["-H", f"Authorization: Bearer {token}"]
+    subprocess.run(["curl", "-sfk", *header, "-o", archive, url], check=True)
+    with tarfile.open(archive) as packed:
+        assert {"bin/rsync", "programs/rsync/rsync", "programs/rsync/lib/ld.so"} <= set(packed.getnames())
+
+
     answer = served.register()
     number = int(answer["RESOURCE_ID"])
     waiting = served.order(number, "services")

@@ -1,4 +1,4 @@
-"""Files handed to machines: the agent, what enabled plug-ins bring, and the boot services of started ones."""
+"""Files handed to machines: the agent, what enabled plug-ins bring, programs, and the boot services of started ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from openqrm.api.node.context import BootServiceFile
-from openqrm.netboot import agent
+from openqrm.netboot import agent, programs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from openqrm.plugin_api.plugin import BootService
+    from openqrm.plugin_api.plugin import BootService, Dependency
     from openqrm.plugin_api.records import Reader
 
 
@@ -25,6 +25,9 @@ class Offered(Protocol):
 
     def node_file(self, reader: Reader, name: str) -> Path | None:
         """A file of an enabled plug-in."""
+
+    def node_programs(self, reader: Reader) -> tuple[Dependency, ...]:
+        """The programs of enabled plug-ins."""
 
     def boot_services(self, reader: Reader) -> tuple[tuple[BootService, Path], ...]:
         """The boot services of started plug-ins and their folders."""
@@ -35,6 +38,7 @@ class PackedFiles:
     """Implements `NodeFiles`. A boot service is packed anew only when a file in its folder changes."""
 
     offered: Offered
+    programs: programs.Programs
     _packed: dict[Path, tuple[float, BootServiceFile]] = field(default_factory=dict)
 
     def read(self, reader: Reader, name: str) -> bytes | None:
@@ -43,6 +47,13 @@ class PackedFiles:
             return agent.script()
         path = self.offered.node_file(reader, name)
         return path.read_bytes() if path is not None else None
+
+    def program(self, reader: Reader, name: str) -> Path | None:
+        """The archive of a program that machines may ask for. MissingDependencyError when the server has it not."""
+        for one in (*programs.CORE, *self.offered.node_programs(reader)):
+            if one.command == name:
+                return self.programs.archive(one)
+        return None
 
     def services(self, reader: Reader) -> Sequence[BootServiceFile]:
         """The boot services of started plug-ins."""

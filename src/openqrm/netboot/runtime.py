@@ -61,7 +61,8 @@ def locate(program: str) -> Path:
     return Path(found).resolve()
 
 
-def _ldd(program: Path) -> Libraries | None:
+def libraries(program: Path) -> Libraries | None:
+    """What a program is linked with; None for a static one. RuntimeBundleError when a library of it is missing."""
     done = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
     if done.returncode != 0 and "not a dynamic executable" not in done.stderr + done.stdout:
         raise RuntimeBundleError(f"ldd {program}: {done.stderr.strip()}")
@@ -83,20 +84,20 @@ def gather(programs: tuple[str, ...] = PROGRAMS) -> dict[str, Entry]:
     Raises RuntimeBundleError when a program is missing, is not dynamic, or busybox is not static.
     """
     busybox = locate("busybox")
-    if _ldd(busybox) is not None:
+    if libraries(busybox) is not None:
         raise RuntimeBundleError(f"{busybox} is not static: apt-get install {PACKAGES['busybox']}")
     files = {"rt/bin/busybox": Entry.file(busybox.read_bytes(), 0o755)}
     files.update({f"rt/bin/{applet}": Entry.link("busybox") for applet in ("sh", "true")})
     for program in programs:
         path = locate(program)
-        libraries = _ldd(path)
-        if libraries is None:
+        linked = libraries(path)
+        if linked is None:
             files[f"rt/bin/{program}"] = Entry.file(path.read_bytes(), 0o755)
             continue
-        loader = Path(libraries.loader)
+        loader = Path(linked.loader)
         files[f"rt/bin/{program}"] = Entry.file(wrapper(program, "ld.so"), 0o755)
         files[f"rt/libexec/{program}"] = Entry.file(path.read_bytes(), 0o755)
         files["rt/lib/ld.so"] = Entry.file(loader.read_bytes(), 0o755)
-        for name, file in libraries.files.items():
+        for name, file in linked.files.items():
             files[f"rt/lib/{name}"] = Entry.file(Path(file).read_bytes(), 0o755)
     return files

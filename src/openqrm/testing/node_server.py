@@ -20,6 +20,7 @@ from starlette.routing import Mount
 from openqrm.api.node.app import create_node_app
 from openqrm.domain.event import Event
 from openqrm.domain.resource import MachineOrder, Resource
+from openqrm.netboot.programs import CORE, Programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,13 +43,21 @@ class NoHooks:
         return ()
 
 
+@dataclass(frozen=True)
 class OneFile:
-    """One file, no services."""
+    """One file, one program, no services."""
+
+    programs: Programs
 
     def read(self, reader: Any, name: str) -> bytes | None:
         """The agent."""
         del reader
         return b"#!/bin/sh\n" if name == "agent" else None
+
+    def program(self, reader: Any, name: str) -> Path | None:
+        """One for `rsync`."""
+        del reader
+        return self.programs.archive(CORE[0]) if name == "rsync" else None
 
     def services(self, reader: Any) -> Sequence[BootServiceFile]:
         """None."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from starlette.applications import Starlette
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from openqrm.api.node import wire
@@ -24,6 +24,7 @@ from openqrm.operations.machine_report import Report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from starlette.requests import Request
 
@@ -175,6 +176,23 @@ class NodeApi:
 
     async def services(self, request: Request) -> Response:
         """The list of boot services."""
+    async def program(self, request: Request) -> Response:
+        """A program with its libraries, as a tarball to unpack into the machine's runtime."""
+        token, name = wire.bearer(request.scope["headers"]), request.path_params["name"]
+
+        def find() -> Path | None:
+            with self._context.database.read() as reader:
+                _known(reader, token)
+                return self._context.files.program(reader, name)
+
+        path = await self._hub.blocking(find)
+        if path is None:
+            raise NotFoundError(
+                f"no program {name[:80]} is handed to machines",
+                remedy="enable the plug-in that brings it, or declare it in the plug-in's node_programs",
+            )
+        return FileResponse(path, media_type="application/gzip")
+
         token = wire.bearer(request.scope["headers"])
 
         def read() -> str:
@@ -257,6 +275,7 @@ def create_node_app(context: NodeContext, hub: Hub | None = None) -> Starlette:
         Route("/files/{name}", _answers(api.file), methods=["GET"]),
         Route("/services", _answers(api.services), methods=["GET"]),
         Route("/services/{name}.tar.gz", _answers(api.service), methods=["GET"]),
+        Route("/programs/{name}.tar.gz", _answers(api.program), methods=["GET"]),
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.hub = hub

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from pathlib import Path
 
     from openqrm.engine.ports import Database
     from openqrm.operations.heartbeats import HealthSink
@@ -48,6 +49,12 @@ class NodeFiles(Protocol):
 
     def read(self, reader: Reader, name: str) -> bytes | None:
         """`agent` or a plug-in's file such as `root-mount.nfs-root`; None when there is none of that name."""
+
+    def program(self, reader: Reader, name: str) -> Path | None:
+        """The archive of a program that the core or an enabled plug-in hands out; None for any other.
+
+        MissingDependencyError when the server has no such program.
+        """
 
     def services(self, reader: Reader) -> Sequence[BootServiceFile]:
         """The boot services of started plug-ins."""

@@ -82,6 +82,10 @@ class Catalogue:
                     return path_in(plugin, entry.path)
         return None
 
+    def node_programs(self, reader: Reader) -> tuple[Dependency, ...]:
+        """The programs that enabled plug-ins hand to machines."""
+        return tuple(entry for plugin in self.enabled(reader) for entry in plugin.node_programs)
+
     def boot_services(self, reader: Reader) -> tuple[tuple[BootService, Path], ...]:
         """The boot services of started plug-ins and their folders."""
         return tuple(

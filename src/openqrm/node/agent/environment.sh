@@ -29,6 +29,10 @@ rt() { # PROGRAM ARGS…: from the runtime if this machine has one; the image's 
 	shift
 	if [ -x "$RT/libexec/$program" ]; then
 		OPENSSL_CONF=/dev/null "$RT/lib/ld.so" --library-path "$RT/lib" "$RT/libexec/$program" "$@"
+	elif [ -x "$RT/programs/$program/lib/ld.so" ]; then
+		"$RT/programs/$program/lib/ld.so" --library-path "$RT/programs/$program/lib" "$RT/programs/$program/$program" "$@"
+	elif [ -x "$RT/programs/$program/$program" ]; then
+		"$RT/programs/$program/$program" "$@"
 	else
 		"$program" "$@"
 	fi

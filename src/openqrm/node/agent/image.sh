@@ -34,6 +34,14 @@ keep_leases() { # servers must not give our addresses away; the addresses stay a
 	done
 }
 
+run_start_scripts() { # what root-mount hooks left to be done in the image; the network or the root may hang on it
+	for start_script in "$RUN"/start.d/*; do
+		case $start_script in *.new) continue ;; esac
+		[ -f "$start_script" ] || continue
+		(umask 022 && box timeout 60 "$RT/bin/busybox" sh "$start_script" </dev/null) 3<&- || log "${start_script##*/}: failed"
+	done
+}
+
 forget_unfinished_orders() { # an agent that died in the middle of one gets it again
 	for slot in "$RUN"/orders/*/; do
 		if [ -d "$slot" ] && [ ! -f "${slot}result" ]; then rm -rf "$slot"; fi
@@ -64,6 +72,7 @@ main() {
 	[ -f "$RUN/identity.env" ] && . "$RUN/identity.env"
 	umask 077
 	rm -f "$RUN/leaving"
+	run_start_scripts
 	keep_leases
 	mkdir -p "$RUN/orders" "$RUN/services"
 	forget_unfinished_orders

@@ -36,8 +36,8 @@ deploy() { # ID
 prepare_deployment() {
 	FETCH_SECONDS=300 # a controller that restarts in the middle goes on with the deployment when it is back
 	if ! fetch "$API/node/v1/deployment" /run/openqrm/deployment.env; then
-		detail=$(sed -n 's/.*"detail": *"\([^"]*\)".*/\1/p' /run/openqrm/deployment.env.part 2>/dev/null)
-		refuse "no deployment to be had: ${detail:-the controller did not answer}"
+		answered /run/openqrm/deployment.env
+		refuse "no deployment to be had: $ANSWER"
 	fi
 	# shellcheck source=/dev/null
 	. /run/openqrm/deployment.env
@@ -116,7 +116,7 @@ switch_to_image() {
 	rm -f /run/openqrm/authorization
 	rm -f /run/openqrm/ssh/serving /run/openqrm/connected
 	log "switching root to $IMAGE"
-	kill -9 -1
+	if [ -s "$KEPT" ]; then end_other_processes; else kill -9 -1; fi
 	echo "$NAME" >/proc/sys/kernel/hostname
 	for place in run dev proc sys; do mount --move "/$place" "$ROOT_MNT/$place"; done
 	umask 022
