@@ -22,6 +22,8 @@ CORE_OPERATIONS: tuple[str, ...] = (
     "openqrm.operations.core_resource:OPERATIONS",
     "openqrm.operations.kernel:OPERATIONS",
     "openqrm.operations.volume:OPERATIONS",
+    "openqrm.operations.volume_resize:OPERATIONS",
+    "openqrm.operations.storage_scan:OPERATIONS",
     "openqrm.operations.core_storage:OPERATIONS",
     "openqrm.operations.image:OPERATIONS",
     "openqrm.operations.core_image:OPERATIONS",

@@ -1,4 +1,4 @@
-"""Volumes: made, cloned and removed by the pool of their storage; found on it by a scan."""
+"""Volumes: made, cloned, snapshot and removed by the pool of their storage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from openqrm.domain.model import Attr, Id, MegaBytes, Name
 from openqrm.domain.operation import UNFINISHED, OperationTarget, StepRecord
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
-from openqrm.operations import loans, places
+from openqrm.operations import capabilities, loans
 from openqrm.operations.restoring import first_generation
 from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
@@ -20,16 +20,16 @@ from openqrm.plugin_api.steps import Change, Command, Irreversible, Plan, Run, S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from openqrm.plugin_api.drivers import StorageContext, VolumeEntry
+    from openqrm.plugin_api.drivers import Snapshots
     from openqrm.plugin_api.facts import Fact
     from openqrm.plugin_api.operation import Call, PlanContext
     from openqrm.plugin_api.records import Reader
     from openqrm.plugin_api.steps import Steps
 
 
-_RECORD = "record"
+RECORD = "record"
 """The step that makes a volume's row, of the operations that make volumes."""
-_MAKERS = ("volume.create", "volume.import", "volume.clone")
+_MAKERS = ("volume.create", "volume.import", "volume.clone", "volume.snapshot", "image.move")
 _COPY_SECONDS = 3600
 """An image of some gigabytes over a management network."""
 
@@ -48,6 +48,12 @@ class CloneArguments(Arguments):
     name: Annotated[Name, Attr("Name")]
 
 
+class SnapshotArguments(CloneArguments):
+    """A volume on the same storage that holds only what differs from its source."""
+
+    size_mb: Annotated[MegaBytes, Attr("Room", unit="MB", help="for what will differ; 0: enough for everything")] = 0
+
+
 class ImportArguments(CreateArguments):
     """A volume filled from an archive on the server."""
 
@@ -58,41 +64,55 @@ class ImportArguments(CreateArguments):
     ]
 
 
-def _record_step(values: dict[str, Any]) -> Plan:
-    return Plan(
-        steps=(
-            Change(
-                name=_RECORD,
-                title=f"Record volume {values['name']}",
-                change="record.create",
-                arguments={"entity": "volume", "values": values},
-                undo="record.uncreate",
-                undo_arguments={"entity": "volume"},
-            ),
-        )
+def record_step(values: dict[str, Any]) -> Change:
+    """Make the row of a new volume: its name on the storage is taken."""
+    return Change(
+        name=RECORD,
+        title=f"Record volume {values['name']}",
+        change="record.create",
+        arguments={"entity": "volume", "values": values},
+        undo="record.uncreate",
+        undo_arguments={"entity": "volume"},
     )
 
 
 def admit_create(reader: Reader, call: Call) -> Plan:
     """The name on the storage is taken in the moment of the call."""
     given: CreateArguments = call.arguments
-    reader.get(Storage, given.storage_id)
+    storage = reader.get(Storage, given.storage_id)
+    if isinstance(given, ImportArguments):
+        capabilities.require(call.settings, storage, Cap.FILL)
     values = given.model_dump(mode="json", exclude={"archive"})
-    return _record_step(values | {"generation": first_generation(reader)})
+    return Plan(steps=(record_step(values | {"generation": first_generation(reader)}),))
 
 
 def admit_clone(reader: Reader, call: Call) -> Plan:
     """The clone's name is taken in the moment of the call."""
-    source: Volume = call.target  # type: ignore[assignment]  # the declaration's target is Volume
-    return _record_step(
-        {
-            "name": call.arguments.name,
-            "storage_id": source.storage_id,
-            "size_mb": source.size_mb,
-            "parent_id": source.id,
-            "generation": first_generation(reader),
-        }
-    )
+    return _admit_copy(reader, call, Cap.CLONE, _target(call).size_mb)
+
+
+def admit_snapshot(reader: Reader, call: Call) -> Plan:
+    """The snapshot's name is taken in the moment of the call."""
+    given: SnapshotArguments = call.arguments
+    return _admit_copy(reader, call, Cap.SNAPSHOT, given.size_mb)
+
+
+def _admit_copy(reader: Reader, call: Call, capability: Cap, size_mb: int) -> Plan:
+    source = _target(call)
+    capabilities.require(call.settings, reader.get(Storage, source.storage_id), capability)
+    values = {
+        "name": call.arguments.name,
+        "storage_id": source.storage_id,
+        "size_mb": size_mb,
+        "parent_id": source.id,
+        "generation": first_generation(reader),
+    }
+    return Plan(steps=(record_step(values),))
+
+
+def _target(call: Call | PlanContext) -> Volume:
+    assert isinstance(call.target, Volume)  # noqa: S101  # the declaration's target
+    return call.target
 
 
 def _storage(context: PlanContext) -> Storage:
@@ -117,7 +137,8 @@ def _new_volume(context: PlanContext, storage: Storage) -> Volume:
     return volume
 
 
-def _made(context: PlanContext, storage: Storage, volume: Volume) -> Steps:
+def offered(context: PlanContext, storage: Storage, volume: Volume) -> Steps:
+    """The pool has made it: it is ready, under its root device identifier."""
     place = context.drivers.context(storage, context.read)
     location = context.drivers.pool(storage).location(place, volume)
     device = context.drivers.export(storage).root_device(place, volume, location)
@@ -143,7 +164,7 @@ def plan_create(context: PlanContext) -> Plan:
     volume = _new_volume(context, storage)
     place = context.drivers.context(storage, context.read)
     made = context.drivers.pool(storage).create(place, volume, context.facts)
-    return Plan(steps=(*made, *_made(context, storage, volume)))
+    return Plan(steps=(*made, *offered(context, storage, volume)))
 
 
 def plan_import(context: PlanContext) -> Plan:
@@ -171,24 +192,34 @@ def plan_import(context: PlanContext) -> Plan:
     )
     created = pool.create(place, volume, context.facts)
     filled = pool.fill(place, volume, there, context.facts)
-    return Plan(steps=(*created, archive, *filled, drop, *_made(context, storage, volume)))
+    return Plan(steps=(*created, archive, *filled, drop, *offered(context, storage, volume)))
 
 
 def plan_clone(context: PlanContext) -> Plan:
     """The pool copies it, copy-on-write where it can."""
     storage = _storage(context)
     context.drivers.require(storage, Cap.CLONE)
-    source: Volume = context.target  # type: ignore[assignment]  # the declaration's target is Volume
     volume = _new_volume(context, storage)
     place = context.drivers.context(storage, context.read)
-    made = context.drivers.pool(storage).clone(place, source, volume, context.facts)
-    return Plan(steps=(*made, *_made(context, storage, volume)))
+    made = context.drivers.pool(storage).clone(place, _target(context), volume, context.facts)
+    return Plan(steps=(*made, *offered(context, storage, volume)))
+
+
+def plan_snapshot(context: PlanContext) -> Plan:
+    """The pool makes it. UnsupportedError where this very host cannot."""
+    storage = _storage(context)
+    context.drivers.require(storage, Cap.SNAPSHOT)
+    volume = _new_volume(context, storage)
+    place = context.drivers.context(storage, context.read)
+    pool: Snapshots = context.drivers.pool(storage)  # type: ignore[assignment]  # the capability says so
+    made = pool.snapshot(place, _target(context), volume, context.facts)
+    return Plan(steps=(*made, *offered(context, storage, volume)))
 
 
 def admit_remove(reader: Reader, call: Call) -> Plan:
     """Refused while an image uses the volume or an operation makes or removes it; nobody can use it from here on."""
-    volume: Volume = call.target  # type: ignore[assignment]  # the declaration's target is Volume
-    owner = _owner(reader, volume)
+    volume = _target(call)
+    owner = making(reader, volume)
     if owner is not None:
         raise ConflictError(
             f"volume {volume.name} is {volume.phase}: operation {owner.id} ({owner.name}) is {owner.status}",
@@ -213,7 +244,7 @@ def admit_remove(reader: Reader, call: Call) -> Plan:
     )
 
 
-def _owner(reader: Reader, volume: Volume) -> OperationRecord | None:
+def making(reader: Reader, volume: Volume) -> OperationRecord | None:
     """The unfinished operation that makes or removes the volume; None for one that is ready or was left behind."""
     if volume.phase is VolumePhase.READY:
         return None
@@ -221,7 +252,7 @@ def _owner(reader: Reader, volume: Volume) -> OperationRecord | None:
     if removing:
         return reader.get(OperationRecord, removing[0].operation_id)
     for maker in reader.find(OperationRecord, name__in=_MAKERS, status__in=sorted(UNFINISHED)):
-        made = reader.one(StepRecord, operation_id=maker.id, name=_RECORD)
+        made = reader.one(StepRecord, operation_id=maker.id, name=RECORD)
         if made is not None and made.output.get("id") == volume.id:
             return maker
     return None
@@ -229,8 +260,11 @@ def _owner(reader: Reader, volume: Volume) -> OperationRecord | None:
 
 def plan_remove(context: PlanContext) -> Plan:
     """The pool destroys it."""
-    storage = _storage(context)
-    volume: Volume = context.target  # type: ignore[assignment]  # the declaration's target is Volume
+    return removal(context, _storage(context), _target(context))
+
+
+def removal(context: PlanContext, storage: Storage, volume: Volume) -> Plan:
+    """The pool destroys a volume, whose row goes then; `context` has the facts of its pool."""
     place = context.drivers.context(storage, context.read)
     removed = context.drivers.pool(storage).remove(place, volume, context.facts)
     forget = Change(
@@ -241,69 +275,6 @@ def plan_remove(context: PlanContext) -> Plan:
         undo=Irreversible(reason="a removal goes forward"),
     )
     return Plan(steps=(*removed, forget))
-
-
-def plan_scan(context: PlanContext) -> Plan:
-    """Record volumes that are on the storage and not known; report those that are known and gone."""
-    storage = _storage(context)
-    context.drivers.require(storage, Cap.LIST)
-    place = context.drivers.context(storage, context.read)
-    found = context.drivers.pool(storage).entries(place, context.facts)
-    known = {volume.name: volume for volume in context.read.find(Volume, storage_id=storage.id)}
-    new = [entry for entry in _own(context, place, found) if entry.name not in known]
-    present = {entry.name for entry in found}
-    gone = [v for name, v in sorted(known.items()) if name not in present and v.phase is VolumePhase.READY]
-    return Plan(
-        steps=(
-            *(_found(position, storage, entry, first_generation(context.read)) for position, entry in enumerate(new)),
-            *(_missing(position, storage, volume) for position, volume in enumerate(gone)),
-        )
-    )
-
-
-def _own(context: PlanContext, place: StorageContext, found: Sequence[VolumeEntry]) -> list[VolumeEntry]:
-    """What was found without what is another storage's: its pool, what holds that, and what lies in it."""
-    taken = [other for _, other in places.others(context.read, context.drivers, place)]
-    pool = context.drivers.pool(place.storage)
-
-    def at(entry: VolumeEntry) -> str:
-        return pool.location(place, Volume(name=entry.name, storage_id=place.storage.id))
-
-    return [entry for entry in found if not any(places.overlap(at(entry), other) for other in taken)]
-
-
-def _found(position: int, storage: Storage, entry: VolumeEntry, generation: int) -> Change:
-    values = {
-        "name": entry.name,
-        "storage_id": storage.id,
-        "size_mb": entry.size_mb,
-        "root_device": entry.root_device,
-        "phase": VolumePhase.READY,
-        "generation": generation,
-    }
-    return Change(
-        name=f"found-{position}",
-        title=f"Record volume {entry.name}",
-        change="record.create",
-        arguments={"entity": "volume", "values": values},
-        undo="record.uncreate",
-        undo_arguments={"entity": "volume"},
-    )
-
-
-def _missing(position: int, storage: Storage, volume: Volume) -> Change:
-    return Change(
-        name=f"gone-{position}",
-        title=f"Report that volume {volume.name} is gone",
-        change="event.log",
-        arguments={
-            "text": f"volume {volume.name} is recorded but not on storage {storage.name}",
-            "severity": "warning",
-            "entity": "volume",
-            "id": volume.id,
-        },
-        undo=Irreversible(reason="an event stays"),
-    )
 
 
 _HERE = "openqrm.operations.volume"
@@ -339,6 +310,16 @@ OPERATIONS: tuple[Operation, ...] = (
         phases=(Phase("clone", plan=f"{_HERE}:plan_clone", facts=f"{_HERE}:pool_facts"),),
     ),
     Operation(
+        name="volume.snapshot",
+        title="Make a snapshot of a volume",
+        summary="Make a volume on the same storage that holds only what differs from its source.",
+        target=Volume,
+        arguments=SnapshotArguments,
+        allowed=_READY,
+        admit=f"{_HERE}:admit_snapshot",
+        phases=(Phase("snapshot", plan=f"{_HERE}:plan_snapshot", facts=f"{_HERE}:pool_facts"),),
+    ),
+    Operation(
         name="volume.remove",
         title="Remove a volume",
         summary="Destroy a volume and its data.",
@@ -347,12 +328,5 @@ OPERATIONS: tuple[Operation, ...] = (
         admit=f"{_HERE}:admit_remove",
         phases=(Phase("remove", plan=f"{_HERE}:plan_remove", facts=f"{_HERE}:pool_facts"),),
         forward_only=True,
-    ),
-    Operation(
-        name="storage.scan",
-        title="Scan a storage",
-        summary="Find the volumes that are on the storage now and record those not known yet.",
-        target=Storage,
-        phases=(Phase("scan", plan=f"{_HERE}:plan_scan", facts=f"{_HERE}:pool_facts"),),
     ),
 )

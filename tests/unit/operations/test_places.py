@@ -10,7 +10,7 @@ from openqrm.domain.errors import ConflictError
 from openqrm.domain.resource import SERVER_ID, Phase, Resource
 from openqrm.domain.storage import Storage, Volume, VolumePhase
 from openqrm.operations.places import overlap
-from openqrm.operations.volume import plan_scan
+from openqrm.operations.storage_scan import plan_scan
 from openqrm.plugin_api.drivers import StorageContext
 from openqrm.plugin_api.facts import Facts
 from openqrm.plugin_api.operation import PlanContext
