@@ -49,6 +49,7 @@ from openqrm.remote.endpoint import Endpoint
 from openqrm.remote.hosts import RemoteHosts
 from openqrm.remote.keys import installation_key
 from openqrm.store.health import HealthStore
+from openqrm.store.histories import SqlPluginTables
 from openqrm.store.journal import SqlJournal
 from openqrm.store.lists import Filter, Page, list_records
 from openqrm.store.lists import ListQuery as StoredQuery
@@ -149,7 +150,7 @@ class Controller:
         self.registry = Registry.of_installation(self.catalogue.plugins)
         self.secrets = StoredSecrets(self.database)
         self.planners = self._planners()
-        services = Services(self.journal, self.changes, self.drivers, self.planners.dry_run)
+        services = Services(self.journal, self.changes, self.drivers, self.planners.dry_run, SqlPluginTables())
         self.pipeline = Pipeline(self.database, self.registry, services, self.shared)
         self.runner = self._runner()
         self.supervisor = Supervisor(self.contexts, self.database)

@@ -14,6 +14,7 @@ from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.resource import SERVER_ID, Phase, Power, Resource
 from openqrm.domain.user import User
 from openqrm.engine.plugins import catalogue as plugins
+from openqrm.engine.plugins.entities import all_entities
 from openqrm.operations.core_plugins import installed
 from openqrm.operations.credentials import FIRST_ADMIN, SESSION_KEY, create_first_admin, verify_password
 from openqrm.remote.keys import InstallationKey, installation_key
@@ -51,9 +52,10 @@ def prepare(settings: Settings) -> Installation:
     keyring = Keyring.make(key_file(state))
     key = installation_key(state)
     certificates.ensure(settings)
-    database = SqlDatabase.open(settings.database, key=keyring)
-    migrations.upgrade(database)
     found = installed()
+    database = SqlDatabase.open(settings.database, all_entities(found.plugins), keyring)
+    migrations.upgrade(database)
+    found = found.without(migrations.upgrade_plugins(database, found.plugins))
     with database.write() as writer:
         _server(writer, settings)
         plugins.register(writer, found)

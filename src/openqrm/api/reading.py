@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from openqrm.api.context import ApiContext
+    from openqrm.api.lists import ListQuery, Page
     from openqrm.domain.model import Record
     from openqrm.domain.user import Actor
 
@@ -34,11 +35,25 @@ def listing(record: type[Record], context: ApiContext) -> Callable[[Request], Aw
     async def handle(request: Request) -> Response:
         actor = await actor_of(request, context)
         query = query_of(record, incoming.parameters(request, known), actor)
-        page = await context.call(partial(context.lists, record, query))
+        page = await context.call(partial(_page, context, record, query))
         items = [shown(item) for item in page.records]
         return as_json({"items": items, "next": page.next_cursor, "total": page.total, "capped": page.capped})
 
     return handle
+
+
+def _page(context: ApiContext, record: type[Record], query: ListQuery) -> Page:
+    _enabled(context, record)
+    return context.lists(record, query)
+
+
+def _enabled(context: ApiContext, record: type[Record]) -> None:
+    """UnsupportedError for what belongs to a plug-in that is disabled."""
+    pipeline, name = context.pipeline, record.entity.name
+    owner = pipeline.registry.entity_owners.get(name)
+    if owner is not None:
+        with pipeline.database.read() as reader:
+            pipeline.require_enabled(reader, name, owner)
 
 
 def single(record: type[Record], context: ApiContext) -> Callable[[Request], Awaitable[Response]]:
@@ -75,6 +90,7 @@ def _steps(context: ApiContext, operation_id: int) -> list[StepRecord]:
 
 
 def _visible(context: ApiContext, record: type[Record], which: str, actor: Actor) -> Record:
+    _enabled(context, record)
     with context.pipeline.database.read() as reader:
         found = find(reader, record, which)
     if not may_read(actor, found):

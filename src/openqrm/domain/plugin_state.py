@@ -27,7 +27,7 @@ PLUGIN_PHASES = StateTable(
         Row(PluginPhase.DISABLED, "init", PluginPhase.ENABLED, "its tables and settings are made"),
         Row(PluginPhase.ENABLED, "start", PluginPhase.STARTED, "its services run and start with the server"),
         Row(PluginPhase.STARTED, "stop", PluginPhase.ENABLED, "its services are stopped"),
-        Row(PluginPhase.ENABLED, "uninstall", PluginPhase.DISABLED, "its tables and settings are dropped"),
+        Row(PluginPhase.ENABLED, "uninstall", PluginPhase.DISABLED, "its settings are dropped, its tables when asked"),
     ),
 )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from openqrm.plugin_api.plugin import Plugin
     from openqrm.plugin_api.records import Reader, Writer
 
 
@@ -19,6 +20,16 @@ class Database(Protocol):
 
     def write(self) -> AbstractContextManager[Writer]:
         """A transaction: committed at the end, rolled back on an exception. UnavailableError."""
+
+
+class PluginTables(Protocol):
+    """The tables of plug-ins' own entities, within a transaction of the database they are in."""
+
+    def make(self, writer: Writer, plugin: Plugin) -> None:
+        """Make them, or bring those that were kept up to date. UnavailableError."""
+
+    def drop(self, writer: Writer, plugin: Plugin) -> None:
+        """Remove them with all that is in them; nothing happens when there are none."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from openqrm.domain.entities import ENTITIES
 from openqrm.domain.event import Severity
 from openqrm.domain.operation import Operation
 from openqrm.domain.resource import MachineOrder, Resource
+from openqrm.engine.plugins.entities import all_entities
 from openqrm.operations import kernel, leases, states
+from openqrm.operations.core_plugins import installed
 from openqrm.operations.grants import GRANT_CHANGES
 from openqrm.operations.loans import LOAN_CHANGES
 
@@ -21,8 +23,14 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.records import Writer
 
 
+def _kind(call: ChangeCall) -> type[Record]:
+    """The core's entities, and those of installed plug-ins."""
+    name: str = call.arguments["entity"]
+    return ENTITIES.get(name) or all_entities(installed().plugins)[name]
+
+
 def _record(writer: Writer, call: ChangeCall) -> Record:
-    return writer.get(ENTITIES[call.arguments["entity"]], int(call.arguments["id"]))
+    return writer.get(_kind(call), int(call.arguments["id"]))
 
 
 def apply_state(writer: Writer, call: ChangeCall) -> dict[str, Any]:
@@ -53,19 +61,19 @@ def restore_fields(writer: Writer, call: ChangeCall) -> dict[str, Any]:
 
 def create(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     """`entity`, `values`: the output has the new `id`."""
-    kind = ENTITIES[call.arguments["entity"]]
+    kind = _kind(call)
     return {"id": writer.insert(kind.model_validate(call.arguments["values"])).id}
 
 
 def uncreate(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     """Undo of `record.create`."""
-    writer.delete(ENTITIES[call.arguments["entity"]], int(call.output["id"]))
+    writer.delete(_kind(call), int(call.output["id"]))
     return {}
 
 
 def delete(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     """`entity`, `id`; one that is gone already stays gone."""
-    kind, record_id = ENTITIES[call.arguments["entity"]], int(call.arguments["id"])
+    kind, record_id = _kind(call), int(call.arguments["id"])
     if writer.find(kind, limit=1, id=record_id):
         writer.delete(kind, record_id)
     return {}

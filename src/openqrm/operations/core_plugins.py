@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from openqrm.domain.entities import ENTITIES
 from openqrm.domain.errors import CommandFailedError, ConflictError
 from openqrm.domain.event import Severity
 from openqrm.domain.model import Attr
@@ -17,6 +18,7 @@ from openqrm.domain.plugin_state import PluginPhase, PluginState
 from openqrm.domain.storage import Storage
 from openqrm.domain.user import UserRole
 from openqrm.engine.plugins.catalogue import Catalogue, defaults, discover, settings_of
+from openqrm.engine.plugins.entities import entity_fault
 from openqrm.engine.plugins.supervisor import STATUS_FILE, ServiceState
 from openqrm.operations import states
 from openqrm.operations.registry import CORE_OPERATIONS, check
@@ -28,6 +30,7 @@ from openqrm.plugin_api.steps import Change, Plan
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from openqrm.operations.pipeline import CoreCall
     from openqrm.plugin_api.calls import CallContext
     from openqrm.plugin_api.operation import Call, PlanContext
     from openqrm.plugin_api.plugin import Plugin
@@ -47,22 +50,30 @@ class ConfigureArguments(Arguments):
     )
 
 
+class UninstallArguments(Arguments):
+    """Data is kept unless its removal is asked for: enabling the plug-in again finds it."""
+
+    drop_data: Annotated[bool, Attr("Drop data", help="remove the plug-in's tables and all that is in them")] = False
+
+
 @cache
 def installed() -> Catalogue:
-    """What is installed on this server, looked up once. Plug-ins whose operations clash are left out."""
+    """What is installed on this server, looked up once. Plug-ins whose operations or entities clash are left out."""
     return without_clashes(discover())
 
 
 def without_clashes(catalogue: Catalogue) -> Catalogue:
-    """The catalogue without plug-ins that declare an operation wrongly, or one that others have."""
+    """The catalogue without plug-ins that declare an operation or entity wrongly, or one that others have."""
     taken = {one.name: "the core" for reference in CORE_OPERATIONS for one in load(reference)}
+    entities = dict(ENTITIES)
     reasons: dict[str, str] = {}
     for plugin in catalogue.plugins:
-        reason = _clash(plugin.operations, taken)
+        reason = _clash(plugin.operations, taken) or entity_fault(plugin, entities)
         if reason:
             reasons[plugin.name] = reason
         else:
             taken |= {one.name: plugin.name for one in plugin.operations}
+            entities |= {record.entity.name: record for record in plugin.entities}
     return catalogue.without(reasons) if reasons else catalogue
 
 
@@ -79,8 +90,8 @@ def _clash(operations: Sequence[Operation], taken: dict[str, str]) -> str | None
     return None
 
 
-def init(writer: Writer, call: Call) -> PluginState:
-    """Enable a plug-in: what it needs is there, its settings and data are made; MissingDependencyError."""
+def init(writer: Writer, call: CoreCall) -> PluginState:
+    """Enable a plug-in: what it needs is there, its settings and tables are made; MissingDependencyError."""
     row, plugin = _target(call)
     catalogue = installed()
     catalogue.check_before(plugin, writer, PluginPhase.ENABLED)
@@ -88,13 +99,15 @@ def init(writer: Writer, call: Call) -> PluginState:
     settings = settings_of(plugin, row.settings)
     row = writer.update(row, settings=settings.model_dump(mode="json"))
     row = states.apply(writer, row, "state", "init")
+    if plugin.entities:
+        call.tables.make(writer, plugin)
     if plugin.init is not None:
         load(plugin.init)(writer, settings)
     return row
 
 
-def uninstall(writer: Writer, call: Call) -> PluginState:
-    """Disable a plug-in and drop its settings and data; ConflictError while something uses it."""
+def uninstall(writer: Writer, call: CoreCall) -> PluginState:
+    """Disable a plug-in and drop its settings, and its tables when asked; ConflictError while something uses it."""
     row, plugin = _target(call)
     installed().check_after(plugin, writer, PluginPhase.ENABLED)
     declared = installed().declared
@@ -105,6 +118,8 @@ def uninstall(writer: Writer, call: Call) -> PluginState:
         raise ConflictError(f"storage {names} uses plug-in {plugin.name}", remedy="remove these storages first")
     if plugin.uninstall is not None:
         load(plugin.uninstall)(writer, settings_of(plugin, row.settings))
+    if plugin.entities and call.arguments.drop_data:
+        call.tables.drop(writer, plugin)
     row = states.apply(writer, row, "state", "uninstall")
     return writer.update(row, settings=defaults(plugin))
 
@@ -232,7 +247,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="plugin.init",
         title="Enable a plug-in",
-        summary="Check what a plug-in needs and make its settings and data",
+        summary="Check what a plug-in needs and make its settings and tables",
         target=PluginState,
         permission=needs(UserRole.ADMIN),
         allowed=_in(PluginPhase.DISABLED),
@@ -259,8 +274,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="plugin.uninstall",
         title="Disable a plug-in",
-        summary="Drop a plug-in's settings and data",
+        summary="Drop a plug-in's settings, and its data when asked",
         target=PluginState,
+        arguments=UninstallArguments,
         permission=needs(UserRole.ADMIN),
         allowed=_in(PluginPhase.ENABLED),
         destroys=True,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from openqrm.domain.user import Actor
     from openqrm.engine.changes import Changes
     from openqrm.engine.journal import Journal
-    from openqrm.engine.ports import Database
+    from openqrm.engine.ports import Database, PluginTables
     from openqrm.operations.registry import Registry
     from openqrm.plugin_api.operation import Drivers, Operation
     from openqrm.plugin_api.records import Reader, Writer
@@ -69,6 +69,7 @@ class Services:
     changes: Changes
     drivers: Callable[[Reader], Drivers]
     dry_run: DryRun
+    tables: PluginTables
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class CoreCall(Call):
     again: Callable[[Request], OperationRecord] = field(kw_only=True)
     permit: Callable[[OperationRecord], None] = field(kw_only=True)
     """Refuses one who may not do that operation."""
+    tables: PluginTables = field(kw_only=True)
 
     def queue(self, name: str, target: int) -> OperationRecord:
         """Queue an internal operation that follows from this one."""
@@ -204,9 +206,9 @@ class Pipeline:
         operation = self.registry.operation(request.name)
         if operation.internal and request.actor != SYSTEM:
             raise NotFoundError(f"there is no operation {request.name}")
+        self.require_enabled(reader, operation.name, self.registry.owners.get(operation.name))
         target = self._target(reader, operation, request)
         authorize(operation, request.actor, target)
-        self._enabled(reader, operation.name)
         arguments = validated(
             operation.arguments,
             request.arguments,
@@ -243,8 +245,9 @@ class Pipeline:
                 raise ForbiddenError(f"{request.actor.name} may not do {operation.name}") from None
             raise
 
-    def _enabled(self, reader: Reader, name: str) -> None:
-        owner = self.registry.owners.get(name)
+    @staticmethod
+    def require_enabled(reader: Reader, name: str, owner: str | None) -> None:
+        """UnsupportedError for an operation or entity of a plug-in that is disabled: its tables may not be there."""
         if owner is None:
             return
         state = reader.one(PluginState, name=owner)
@@ -286,7 +289,8 @@ class Pipeline:
         def permit(asked: OperationRecord) -> None:
             authorize_again(self.registry, writer, call.actor, asked)
 
-        return CoreCall(**fields, drivers=self._services.drivers, again=again, permit=permit)
+        services = self._services
+        return CoreCall(**fields, drivers=services.drivers, again=again, permit=permit, tables=services.tables)
 
     def _remember(self, writer: Writer, request: Request, call: Call, record: Record | None) -> OperationRecord:
         result: dict[str, Any] | None = None

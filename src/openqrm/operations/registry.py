@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
-from openqrm.domain.entities import ENTITIES
 from openqrm.domain.errors import NotFoundError
+from openqrm.engine.plugins.entities import all_entities, owners_of
 from openqrm.plugin_api.loading import load
 
 if TYPE_CHECKING:
@@ -48,20 +48,22 @@ _REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 @dataclass(frozen=True)
 class Registry:
-    """`owners` names the plug-in of each operation that is not the core's; it must be enabled for a call."""
+    """`owners` and `entity_owners` name the plug-in of what is not the core's; it must be enabled for a call."""
 
     operations: Mapping[str, Operation]
     entities: Mapping[str, type[Record]]
     owners: Mapping[str, str] = field(default_factory=dict)
+    entity_owners: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def build(
         cls,
         core: Iterable[Sequence[Operation]],
         plugins: Iterable[Plugin] = (),
-        entities: Mapping[str, type[Record]] = ENTITIES,
+        entities: Mapping[str, type[Record]] | None = None,
     ) -> Self:
         """Collect and check all declarations; ValueError for a duplicate or one that contradicts itself."""
+        plugins = tuple(plugins)
         operations: dict[str, Operation] = {}
         owners: dict[str, str] = {}
         for owner, group in [*(("", group) for group in core), *((each.name, each.operations) for each in plugins)]:
@@ -72,7 +74,13 @@ class Registry:
                 operations[operation.name] = operation
                 if owner:
                     owners[operation.name] = owner
-        return cls(MappingProxyType(operations), MappingProxyType(dict(entities)), MappingProxyType(owners))
+        records = all_entities(plugins) if entities is None else dict(entities)
+        return cls(
+            MappingProxyType(operations),
+            MappingProxyType(records),
+            MappingProxyType(owners),
+            MappingProxyType(owners_of(plugins)),
+        )
 
     @classmethod
     def of_installation(cls, plugins: Iterable[Plugin] = (), further: Iterable[Sequence[Operation]] = ()) -> Self:

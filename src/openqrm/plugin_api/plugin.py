@@ -12,6 +12,7 @@ from openqrm.plugin_api.hooks import HookSet
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from openqrm.domain.model import Record
     from openqrm.plugin_api.operation import Operation
 
 ENTRY_POINTS = "openqrm.plugins"
@@ -102,6 +103,9 @@ class Plugin:
     node_programs: tuple[Dependency, ...] = ()
     """Programs of the server that machines fetch, with their libraries, when a hook calls `need_programs`."""
     settings: type[BaseModel] = NoSettings
+    entities: tuple[type[Record], ...] = ()
+    """Records of its own, whose names and plurals begin with the plug-in's name; `migrations/` beside its code makes
+    their tables (`openqrm database revision --plugin NAME -m WHY`)."""
     requires: Requires = Requires()
     init: str | None = None
     """`module:function`, `(Writer, settings) -> None`: what enabling does, in one transaction."""

@@ -31,6 +31,7 @@ from openqrm.plugin_api.steps import Command, Gate, Run
 from openqrm.testing.controller import Site, StoredSecrets
 from openqrm.testing.fake_host import FakeHosts
 from openqrm.testing.fake_machines import FakeMachines, idle_machine
+from openqrm.testing.memory import MemoryTables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -242,7 +243,7 @@ class Datacentre:
         )
         self.site = Site(self.database, self.hosts, changes, CONDITIONS, planners.plan, **self.site_options)
         drivers: Any = FakeDrivers
-        services = Services(self.site.journal, Changes(changes, settings), drivers, planners.dry_run)
+        services = Services(self.site.journal, Changes(changes, settings), drivers, planners.dry_run, MemoryTables())
         self.pipeline = Pipeline(self.database, registry, services, settings)
         self.obeying = FakeMachines(self.database)
         self._fill()

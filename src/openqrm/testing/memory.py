@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from openqrm.domain.event import Event, Severity
     from openqrm.domain.model import R, Record
+    from openqrm.plugin_api.plugin import Plugin
+    from openqrm.plugin_api.records import Writer
     from openqrm.store.clock import Clock
     from openqrm.store.lists import Checked, Page
 
@@ -323,3 +325,16 @@ _TESTS: dict[str, Callable[[Any, Any], bool]] = {
     "in": lambda stored, value: stored in value,
     "null": lambda stored, value: (stored is None) == value,
 }
+
+
+class MemoryTables:
+    """Implements `engine.ports.PluginTables`: here every record has its table from the start."""
+
+    def make(self, writer: Writer, plugin: Plugin) -> None:
+        """They are there."""
+
+    def drop(self, writer: Writer, plugin: Plugin) -> None:
+        """Forget what is in them."""
+        for record in reversed(plugin.entities):
+            for one in writer.find(record):
+                writer.delete(record, one.id)

@@ -17,6 +17,9 @@ from openqrm.operations.pipeline import Pipeline, Services
 from openqrm.operations.registry import Registry
 from openqrm.plugin_api.drivers import NoSettings, StorageContext
 from openqrm.store import lists as store_lists
+from openqrm.store.database import SqlDatabase
+from openqrm.store.histories import SqlPluginTables
+from openqrm.testing.memory import MemoryTables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.plugin import Plugin
     from openqrm.plugin_api.records import Reader
     from openqrm.plugin_api.steps import Step
-    from openqrm.store.database import SqlDatabase
     from openqrm.testing.memory import MemoryDatabase
 
 ADMIN = Actor("admin", UserRole.ADMIN, 1)
@@ -83,6 +85,7 @@ def pipeline_of(
         changes=Changes(CHANGES | ORDER_CHANGES, settings),
         drivers=lambda reader: chosen,  # noqa: ARG005  # the fake looks at nothing
         dry_run=dry_run,
+        tables=SqlPluginTables() if isinstance(database, SqlDatabase) else MemoryTables(),
     )
     return Pipeline(database, registry, services, settings)
 

@@ -17,13 +17,19 @@ if TYPE_CHECKING:
     from alembic.operations.ops import MigrationScript
     from alembic.runtime.migration import MigrationContext
 
+    from openqrm.store.histories import History
     from openqrm.store.tables import Schema
 
 
 def render(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
-    """Types are written as the helpers of `store.tables` that carry the differences between databases."""
+    """Types are written as the helpers of `store.tables` that carry the differences between databases.
+
+    A plug-in's revisions import nothing of ours: there they are written out.
+    """
     if kind != "type":
         return False
+    if history.tables is not None:
+        return _written_out(item, autogen)
     found: str | None = None
     if isinstance(item, UtcTime):
         found = "UtcTime()"
@@ -37,6 +43,16 @@ def render(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False
         return False
     autogen.imports.add(f"from openqrm.store.tables import {found.partition('(')[0]}")
     return found
+
+
+def _written_out(item: Any, autogen: AutogenContext) -> str | Literal[False]:
+    """The same types in SQLAlchemy's own words; Alembic spells the others rightly by itself."""
+    if isinstance(item, UtcTime):
+        return "sa.DateTime(timezone=True)"
+    if isinstance(item, JSON):
+        autogen.imports.add("from sqlalchemy.dialects import postgresql")
+        return 'sa.JSON().with_variant(postgresql.JSONB(), "postgresql")'
+    return False
 
 
 def default_of(schema: Schema, table: str, field: str) -> Any:
@@ -67,7 +83,16 @@ def finish(found: MigrationContext, revision: Any, scripts: list[MigrationScript
                 one.column.server_default = DefaultClause(default) if default is not None else None
 
 
+def included(item: Any, name: str | None, kind: str, reflected: bool, other: Any) -> bool:
+    """A plug-in's revisions are about its own tables."""
+    del item, reflected, other
+    return kind != "table" or history.tables is None or name in history.tables
+
+
+history: History = context.config.attributes["history"]
 context.configure(
+    version_table=history.version_table,
+    include_object=included,
     connection=context.config.attributes["connection"],
     target_metadata=context.config.attributes["schema"].metadata,
     render_item=render,
