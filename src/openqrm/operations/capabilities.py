@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.drivers import Cap
 
 
-def require(settings: Mapping[str, Any], storage: Storage, capability: Cap) -> None:
+def require(settings: Mapping[str, Any], storage: Storage, capability: Cap, field: str | None = None) -> None:
     """UnsupportedError when the storage's type is known and declares no such capability."""
     known = settings.get("storage_types", {}).get(storage.type)
     if known is not None and capability not in known["capabilities"]:
         raise UnsupportedError(
             f"storage {storage.name} ({storage.type}) cannot {capability}",
+            field=field,
             remedy=f"it can: {', '.join(known['capabilities']) or 'nothing of that kind'}",
         )
