@@ -227,6 +227,8 @@ class Controller:
             boot_url=self.settings.boot_url,
             authorized_key=self.installation.key.public,
             digest=Digests(self.settings.boot_dir),
+            secret=self.secrets.get,
+            settings=self.shared,
             heartbeat_seconds=self.settings.heartbeat_seconds,
             moved=self.hosts.forget if isinstance(self.hosts, RemoteHosts) else None,
         )

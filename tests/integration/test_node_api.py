@@ -72,6 +72,7 @@ def served(sql_database: SqlDatabase, sql_url: str, certificate: tuple[Path, Pat
         boot_url="http://127.0.0.1:8080",
         authorized_key="",
         digest=lambda kernel, name: f"sum-of-{kernel}-{name}",
+        secret=lambda key: pytest.fail(f"no deployment is asked for here: {key}"),
         heartbeat_seconds=1,
     )
     with serving(one, context, certificate[1]):
@@ -107,7 +108,6 @@ def test_a_machine_that_leaves_by_kexec_is_told_what_to_boot_and_gets_its_ticket
         assert served.curl(f"{served.url}/node/v1/{path}", token="made up")[0] == 401
 
 
-def test_orders_go_out_as_they_are_committed_and_answers_come_back(served: ServedNodeApi) -> None:
 def test_programs_are_handed_to_machines_alone(served: ServedNodeApi, tmp_path: Path) -> None:
     token = served.register()["TOKEN"]
     url = f"{served.url}/node/v1/programs/rsync.tar.gz"
@@ -121,6 +121,7 @@ def test_programs_are_handed_to_machines_alone(served: ServedNodeApi, tmp_path: 
         assert {"bin/rsync", "programs/rsync/rsync", "programs/rsync/lib/ld.so"} <= set(packed.getnames())
 
 
+def test_orders_go_out_as_they_are_committed_and_answers_come_back(served: ServedNodeApi) -> None:
     answer = served.register()
     number = int(answer["RESOURCE_ID"])
     waiting = served.order(number, "services")

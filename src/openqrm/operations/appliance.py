@@ -14,7 +14,7 @@ from openqrm.domain.model import Attr, Id, Mac, Name, Text
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image
 from openqrm.domain.user import UserRole
-from openqrm.operations import depending
+from openqrm.operations import appliance_transfers, depending
 from openqrm.plugin_api.operation import Arguments, Operation, Phase, needs
 from openqrm.plugin_api.steps import Change, Irreversible, Plan
 
@@ -124,6 +124,7 @@ def admit_start(reader: Reader, call: Call) -> Plan:
                 arguments={"appliance_id": appliance.id},
                 undo="lease.undo-acquire",
             ),
+            *appliance_transfers.borrow(reader, appliance, call.settings),
         )
     )
 

@@ -9,19 +9,25 @@ from openqrm.domain.errors import ConflictError, UnsupportedError
 from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
-from openqrm.plugin_api.drivers import Cap, Client, confirmed
+from openqrm.operations.appliance_transfers import Transfers, once, wanted
+from openqrm.operations.grants import Access, prefixed
+from openqrm.operations.storage_types import traits
+from openqrm.plugin_api.drivers import Cap, Start, confirmed
 from openqrm.plugin_api.steps import Change, Irreversible, Plan, Wait
 from openqrm.plugin_api.values import Output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from openqrm.plugin_api.drivers import ExportDriver, StorageContext
     from openqrm.plugin_api.facts import Fact
     from openqrm.plugin_api.operation import PlanContext
     from openqrm.plugin_api.steps import Steps
 
 _DEPLOY_SECONDS = 900
+_COPY_SECONDS = 24 * 3600
+"""A large image over a slow network, or whole disks."""
+_HUMAN_SECONDS = 24 * 3600
+"""For what a person, or a whole disk, has to do."""
 _RETURN_SECONDS = 900
 """Firmware, PXE and a large server's memory test take minutes; the state tables have the same limits."""
 _FORWARD = Irreversible(reason="a stop goes forward")
@@ -42,17 +48,17 @@ class _Parts:
         self.volume = read.get(Volume, self.image.volume_id)
         self.storage = read.get(Storage, self.volume.storage_id)
         self.resource = read.get(Resource, self.lease.resource_id)
-        self.place: StorageContext = context.drivers.context(self.storage, read)
-        self.export: ExportDriver = context.drivers.export(self.storage)
-        self.location = context.drivers.pool(self.storage).location(self.place, self.volume)
-        self.client = Client(self.resource.id, self.resource.address or "", self.resource.mac or "", self.resource.name)
+        self.kind = traits(context.settings, self.storage)
+        self.access = Access.of(context, self.storage, self.volume, self.resource, self.lease.generation)
+        self.transfers = Transfers(context, self.appliance)
         self._declared = _declares(context, self.storage, Cap.REVOKE_PROOF)
         self._facts = context.facts
 
     @property
     def revocable(self) -> bool:
         """Whether this storage host can prove access revoked; asked when the export's facts are there."""
-        return self._declared and confirmed(self.export, Cap.REVOKE_PROOF, self.place, self._facts)
+        access = self.access
+        return self._declared and confirmed(access.export, Cap.REVOKE_PROOF, access.place, self._facts)
 
 
 def _declares(context: PlanContext, storage: Storage, capability: Cap) -> bool:
@@ -64,25 +70,34 @@ def _declares(context: PlanContext, storage: Storage, capability: Cap) -> bool:
 
 
 def export_facts(context: PlanContext) -> Sequence[Fact[Any]]:
-    """What the export must know of its host to grant and revoke."""
+    """What the exports must know of their hosts to grant and revoke."""
     parts = _Parts(context)
-    return parts.export.facts(parts.place)
+    return (*parts.access.facts(), *parts.transfers.facts())
 
 
 def plan_start(context: PlanContext) -> Plan:
     """Grant access, deploy, wait for the agent inside the image. Undone in reverse."""
     parts = _Parts(context)
-    generation = parts.lease.generation
-    granted = parts.export.authorize(parts.place, parts.volume, parts.location, parts.client, generation, context.facts)
     return Plan(
         steps=(
-            *granted,
+            *parts.access.grant(context),
+            *parts.transfers.grant(),
             *context.hooks.appliance("start", parts.appliance, parts.resource),
             *_deploy(parts),
+            *_deployed(context, parts),
             *_mark_running(parts),
             *context.hooks.appliance("started", parts.appliance, parts.resource),
         )
     )
+
+
+def _deployed(context: PlanContext, parts: _Parts) -> Steps:
+    """What the machine needed to get there, and needs no longer."""
+    if parts.kind.start is Start.DISK:
+        return prefixed(parts.access.revoke(context), "end-")
+    if parts.kind.in_memory:
+        return ()
+    return (*parts.transfers.end(), *once(parts.image))
 
 
 def _deploy(parts: _Parts) -> Steps:
@@ -109,7 +124,7 @@ def _deploy(parts: _Parts) -> Steps:
             name="deploy",
             title=f"Order {parts.resource.name} to mount and run {parts.image.name}",
             change="order.issue",
-            arguments=machine | {"verb": "deploy"},
+            arguments=machine | {"verb": "deploy", "details": {"lease_id": parts.lease.id}},
             undo="order.recall",
         ),
         Wait(
@@ -118,7 +133,7 @@ def _deploy(parts: _Parts) -> Steps:
             condition="resource.image-running",
             arguments=machine
             | {"lease_id": parts.lease.id, "order_id": Output(step="deploy", field="order_id").model_dump()},
-            timeout=_DEPLOY_SECONDS,
+            timeout=_COPY_SECONDS if parts.kind.start is Start.DISK or wanted(parts.image) else _DEPLOY_SECONDS,
         ),
     )
 
@@ -140,36 +155,13 @@ def _mark_running(parts: _Parts) -> Steps:
 def plan_stop(context: PlanContext) -> Plan:
     """Shut down, prove the machine gone, revoke, release. Goes forward only."""
     parts = _Parts(context)
-    machine = {"resource_id": parts.resource.id}
-    revoked = parts.export.revoke(
-        parts.place, parts.volume, parts.location, parts.client, parts.lease.generation, context.facts
-    )
     return Plan(
         steps=(
             *context.hooks.appliance("stop", parts.appliance, parts.resource),
-            Change(
-                name="give-back",
-                title=f"{parts.resource.name} goes back to the idle pool",
-                change="resource.give-back",
-                arguments=machine,
-                undo=_FORWARD,
-            ),
-            Change(
-                name="idle",
-                title=f"Order {parts.resource.name} to shut down and idle",
-                change="order.issue",
-                arguments=machine | {"verb": "idle"},
-                undo=_FORWARD,
-            ),
-            Wait(
-                name="gone",
-                title=f"{parts.resource.name} is proved gone from {parts.image.name}",
-                condition="resource.gone",
-                arguments=machine
-                | {"boot_id": Output(step="idle", field="boot_id").model_dump(), "revocable": parts.revocable},
-                timeout=_RETURN_SECONDS,
-            ),
-            *revoked,
+            *_send_back(parts),
+            *(_take_disks(context, parts) if parts.kind.start is Start.DISK else ()),
+            *parts.access.revoke(context),
+            *parts.transfers.end(),
             _release(parts),
             Change(
                 name="stopped",
@@ -185,6 +177,66 @@ def plan_stop(context: PlanContext) -> Plan:
             ),
             *context.hooks.appliance("stopped", parts.appliance, None),
         )
+    )
+
+
+def _send_back(parts: _Parts) -> Steps:
+    """To idle, and proved to be there. A system without our agent cannot be asked: somebody restarts the machine."""
+    machine = {"resource_id": parts.resource.id}
+    name, image = parts.resource.name, parts.image.name
+    asked = f"Restart {name}, or switch it off: its system has no agent" if parts.kind.agentless else ""
+    return (
+        Change(
+            name="give-back",
+            title=f"{name} goes back to the idle pool",
+            change="resource.give-back",
+            arguments=machine,
+            undo=_FORWARD,
+        ),
+        Change(
+            name="idle",
+            title=f"Order {name} to shut down and idle",
+            change="order.issue",
+            arguments=machine | {"verb": "idle"},
+            undo=_FORWARD,
+        ),
+        Wait(
+            name="gone",
+            title=asked or f"{name} is proved gone from {image}",
+            condition="resource.gone",
+            arguments=machine
+            | {"boot_id": Output(step="idle", field="boot_id").model_dump(), "revocable": parts.revocable},
+            timeout=_HUMAN_SECONDS if parts.kind.agentless else _RETURN_SECONDS,
+        ),
+    )
+
+
+def _take_disks(context: PlanContext, parts: _Parts) -> Steps:
+    """What is on the machine's disks now goes back into the image, 1:1."""
+    machine = {"resource_id": parts.resource.id}
+    return (
+        Wait(
+            name="there",
+            title=f"{parts.resource.name} is idle, so that its disks can be read",
+            condition="resource.ready",
+            arguments=machine,
+            timeout=_HUMAN_SECONDS,
+        ),
+        *prefixed(parts.access.grant(context), "grab-"),
+        Change(
+            name="grab",
+            title=f"Order {parts.resource.name} to take its disks into {parts.image.name}",
+            change="order.issue",
+            arguments=machine | {"verb": "grab", "details": {"volume_id": parts.volume.id}},
+            undo=_FORWARD,
+        ),
+        Wait(
+            name="grabbed",
+            title=f"{parts.resource.name}'s disks are in {parts.image.name}",
+            condition="order.done",
+            arguments={"order_id": Output(step="grab", field="order_id").model_dump()},
+            timeout=_HUMAN_SECONDS,
+        ),
     )
 
 
@@ -218,9 +270,6 @@ def plan_remove(context: PlanContext) -> Plan:
 
 
 def plan_release(context: PlanContext) -> Plan:
-    """Take back what an abandoned operation left: the grant on the storage, then the lease."""
+    """Take back what an abandoned operation left: the grants on storages, the loans, then the lease."""
     parts = _Parts(context)
-    revoked = parts.export.revoke(
-        parts.place, parts.volume, parts.location, parts.client, parts.lease.generation, context.facts
-    )
-    return Plan(steps=(*revoked, _release(parts)))
+    return Plan(steps=(*parts.access.revoke(context), *parts.transfers.end(), _release(parts)))

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError, ForbiddenError
 from openqrm.domain.kernel import Kernel
-from openqrm.domain.lease import Lease
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.machine import BootTicket, Stage, TokenPurpose, meant_to_run
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
 from openqrm.operations import machine_orders, machine_tokens
-from openqrm.plugin_api.drivers import Client
+from openqrm.operations.mounting import Mount, Surroundings, disk_set, lent_mount, mount_set
+from openqrm.operations.storage_types import Traits, traits
+from openqrm.plugin_api.drivers import Start
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from openqrm.domain.resource import MachineOrder
     from openqrm.operations.machine_tokens import Session
     from openqrm.plugin_api.hooks import BootChange
-    from openqrm.plugin_api.operation import Drivers, Hooks
     from openqrm.plugin_api.records import Reader, Writer
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What is needed beside the database. `file` reads a node file by name; `digest` gives the SHA-256 of a kernel's
-    file by both their names, empty when there is none: machines refuse that."""
-
-    drivers: Callable[[Reader], Drivers]
-    hooks: Callable[[Reader], Hooks]
-    file: Callable[[Reader, str], bytes | None]
-    api_url: str
-    boot_url: str
-    authorized_key: str
-    digest: Callable[[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -50,6 +36,9 @@ class _Held:
     appliance: Appliance
     image: Image
     kernel: Kernel
+    volume: Volume
+    storage: Storage
+    kind: Traits
 
 
 def assignments(writer: Writer, session: Session, around: Surroundings) -> dict[str, str]:
@@ -57,30 +46,20 @@ def assignments(writer: Writer, session: Session, around: Surroundings) -> dict[
 
     ForbiddenError for a machine that was ordered nothing; ConflictError when what it was ordered cannot be done.
     """
-    held = _held(writer, session)
-    deployment, root = _root(writer, held, around)
-    name = f"root-mount.{deployment}"
-    hook = around.file(writer, name)
-    if hook is None:
-        raise ConflictError(
-            f"no enabled plug-in brings {name}", remedy=f"enable the plug-in of deployment type {deployment}"
-        )
+    held = _held(writer, session, around)
     changes = around.hooks(writer).assign(held.resource, held.appliance)
     idle = next(iter(writer.find(Kernel, default=True, limit=1)), None)
-    method = _method(held.kernel, idle, held.resource, changes, booted_for_it=_booted_for_it(writer, held))
+    method = _method(held, idle, changes, booted_for_it=_booted_for_it(writer, held))
     arguments = [held.kernel.arguments, *(word for change in changes for word in change.arguments)]
     files = f"{around.boot_url}/boot/kernels/{held.kernel.name}"
-    fstab = root.pop("FSTAB", "")
     return {
         "ORDER": str(held.order.id),
         "APPLIANCE": held.appliance.name,
         "IMAGE": held.image.name,
         "GENERATION": str(held.lease.generation),
         "METHOD": method,
-        "DEPLOYMENT": deployment,
-        "HOOK_URL": f"{around.api_url}/node/v1/files/{name}",
-        "HOOK_SHA256": hashlib.sha256(hook).hexdigest(),
-        **root,
+        "START": str(held.kind.start),
+        **_mounts(writer, held, around),
         "KERNEL": held.kernel.name,
         "KERNEL_VERSION": held.kernel.version,
         "KERNEL_ARGS": " ".join(word for word in arguments if word),
@@ -92,7 +71,6 @@ def assignments(writer: Writer, session: Session, around: Surroundings) -> dict[
         "FIRST_BOOT": "1" if held.image.fresh else "0",
         "NAME": held.appliance.name,
         "AUTHORIZED_KEY": around.authorized_key.strip(),
-        "FSTAB": fstab,
         "STORAGE_NIC": held.appliance.storage_nic,
         "TOKEN": _admission(writer, session, held.lease, method),
         "RETURN": "kexec",
@@ -106,7 +84,7 @@ def _digests(kernel: Kernel, method: str, around: Surroundings) -> dict[str, str
     return {key: around.digest(kernel.name, name) if name in wanted else "" for key, name in names.items()}
 
 
-def _held(reader: Reader, session: Session) -> _Held:
+def _held(reader: Reader, session: Session, around: Surroundings) -> _Held:
     resource = reader.get(Resource, session.resource_id)
     order = machine_orders.deploy_pending(reader, resource)
     lease = reader.one(Lease, held_resource=resource.id)
@@ -116,7 +94,10 @@ def _held(reader: Reader, session: Session) -> _Held:
     if lease is None or appliance is None or not meant_to_run(lease, appliance):
         raise ForbiddenError("this machine holds no lease of an appliance that is meant to run")
     image = reader.get(Image, lease.image_id)
-    return _Held(resource, order, lease, appliance, image, _kernel(reader, appliance))
+    volume = reader.get(Volume, image.volume_id)
+    storage = reader.get(Storage, volume.storage_id)
+    kernel, kind = _kernel(reader, appliance), traits(around.settings, storage)
+    return _Held(resource, order, lease, appliance, image, kernel, volume, storage, kind)
 
 
 def _kernel(reader: Reader, appliance: Appliance) -> Kernel:
@@ -127,17 +108,29 @@ def _kernel(reader: Reader, appliance: Appliance) -> Kernel:
     raise ConflictError("there is no default kernel", remedy="openqrm kernel set-default NAME")
 
 
-def _root(reader: Reader, held: _Held, around: Surroundings) -> tuple[str, dict[str, str]]:
-    """Deployment type and attach parameters. `ROOT_*` and `FSTAB` are all that an export may add."""
-    image, machine = held.image, held.resource
-    client = Client(machine.id, machine.address or "", machine.mac or "", machine.name, machine.memory_mb)
-    volume = reader.get(Volume, image.volume_id)
-    storage = reader.get(Storage, volume.storage_id)
-    drivers = around.drivers(reader)
-    context = drivers.context(storage, reader)
-    location = drivers.pool(storage).location(context, volume)
-    given: Mapping[str, str] = drivers.export(storage).attach(context, volume, location, client)
-    return image.deployment, {name: text for name, text in given.items() if name.startswith("ROOT_") or name == "FSTAB"}
+def _mounts(reader: Reader, held: _Held, around: Surroundings) -> dict[str, str]:
+    """The root, and what it is filled from (FROM_) or copied to (TO_). Whole disks (STORE_) come from a mount, too."""
+    if held.kind.start is Start.SAN:
+        return {"DEPLOYMENT": held.image.deployment}
+    image = held.image
+    root = Mount(
+        held.storage,
+        held.volume,
+        held.resource,
+        image.deployment,
+        held.lease.generation,
+        held.kind.secrets,
+        image.root_fs,
+    )
+    if held.kind.start is Start.DISK:
+        return disk_set(reader, around, root, held.kind.through)
+    found = mount_set(reader, around, root)
+    for loan in reader.find(Loan, appliance_id=held.appliance.id, state=LeaseState.HELD):
+        found |= mount_set(reader, around, lent_mount(reader, around, loan), "TO_" if loan.generation else "FROM_")
+    for prefix, device in (("FROM_", image.install_from_device), ("TO_", image.transfer_to_device)):
+        if device:
+            found[f"{prefix}DEVICE"] = device
+    return found
 
 
 def _booted_for_it(reader: Reader, held: _Held) -> bool:
@@ -149,15 +142,19 @@ def _booted_for_it(reader: Reader, held: _Held) -> bool:
     )
 
 
-def _method(
-    kernel: Kernel, idle: Kernel | None, resource: Resource, changes: Sequence[BootChange], *, booted_for_it: bool
-) -> str:
-    """Switch when what runs is what is wanted; never boot twice for the same order. `idle`: what idle machines boot."""
-    same = kernel.version == resource.kernel_running
+def _method(held: _Held, idle: Kernel | None, changes: Sequence[BootChange], *, booted_for_it: bool) -> str:
+    """Switch when what runs is what is wanted; never boot twice for the same order. `idle`: what idle machines boot.
+
+    What boots from a SAN or from its own disks does so by its boot script, after a restart.
+    """
+    if held.kind.start is not Start.ROOT:
+        return "reboot" if held.kind.start is Start.SAN else "disk"
+    kernel, running = held.kernel, held.resource.kernel_running
+    same = kernel.version == running
     if booted_for_it:
         if not same:
             raise ConflictError(
-                f"kernel {kernel.name} is registered as {kernel.version}, but runs as {resource.kernel_running}",
+                f"kernel {kernel.name} is registered as {kernel.version}, but runs as {running}",
                 remedy="register the kernel again under its right version",
             )
         return "switch"

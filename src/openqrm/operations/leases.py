@@ -12,11 +12,12 @@ from openqrm.domain.errors import ConflictError, NoCapacityError
 from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.placement import Placement, place, shortfall
 from openqrm.domain.resource import SERVER_ID, Desired, Health, Phase, Resource
-from openqrm.domain.storage import Image, Volume
-from openqrm.operations import depending, states
+from openqrm.domain.storage import Image, Storage, Volume
+from openqrm.operations import depending, loans, states
+from openqrm.operations.storage_types import traits
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from openqrm.domain.appliance import Requirements
     from openqrm.plugin_api.changes import ChangeCall
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _CANDIDATES = 5
 """How many fitting rows one decision holds; the query already sorts the best first."""
 _NEAR_MISSES = 5
+SYSTEM_MB = 256
+"""What a system needs beside a root file system that lies in its memory."""
 
 
 def acquire(writer: Writer, call: ChangeCall) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def acquire(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     volume = writer.get(Volume, image.volume_id)
     depending.refuse_holding(writer, appliance)
     _refuse_second_holder(writer, image)
-    placement = _placement(writer, appliance)
+    volume = loans.refuse_lent(writer, volume)
+    placement = _placement(writer, _bound(writer, appliance, volume, call.settings))
     resource = placement.chosen
     if resource is None:
         raise NoCapacityError(
@@ -59,6 +63,26 @@ def acquire(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     writer.update(resource, desired=Desired.ASSIGNED)
     writer.update(appliance, running_on=resource.id, placement=placement.text[:1000], address=resource.address)
     return {"lease_id": lease.id, "resource_id": resource.id, "generation": generation}
+
+
+def _bound(writer: Writer, appliance: Appliance, volume: Volume, settings: Mapping[str, Any]) -> Appliance:
+    """The appliance with what its image's storage type asks of a machine. ConflictError when another one was named."""
+    storage = writer.get(Storage, volume.storage_id)
+    kind = traits(settings, storage)
+    if kind.in_memory:
+        needed = appliance.requirements
+        memory = max(needed.memory_mb, volume.size_mb + SYSTEM_MB)
+        appliance = appliance.model_copy(update={"requirements": needed.model_copy(update={"memory_mb": memory})})
+    if not kind.own_machine:
+        return appliance
+    if appliance.resource_id not in (None, storage.resource_id):
+        owner = writer.get(Resource, storage.resource_id)
+        raise ConflictError(
+            f"volume {volume.name} is in resource {owner.name} itself: no other can run it",
+            field="resource_id",
+            remedy=f"openqrm appliance update {appliance.name} --resource-id {owner.name}",
+        )
+    return appliance.model_copy(update={"resource_id": storage.resource_id})
 
 
 def _refuse_second_holder(writer: Writer, image: Image) -> None:

@@ -15,7 +15,7 @@ from openqrm.domain.errors import ConflictError, ForbiddenError
 from openqrm.domain.kernel import Kernel
 from openqrm.domain.machine import Stage
 from openqrm.domain.storage import Image
-from openqrm.operations import deployment, machine_tokens
+from openqrm.operations import deployment, machine_tokens, mounting
 from openqrm.plugin_api.hooks import BootChange
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Changes:
 
 
 def asked(world: World, token: str, *changes: BootChange, hook: bytes | None = HOOK) -> dict[str, str]:
-    around = deployment.Surroundings(
+    around = mounting.Surroundings(
         lambda _: Nfs(),  # type: ignore[arg-type,return-value]  # what a deployment needs of drivers
         lambda _: Changes(*changes),  # type: ignore[arg-type,return-value]  # and of hooks
         lambda _, name: hook if name == "root-mount.nfs-root" else None,
@@ -75,6 +75,7 @@ def asked(world: World, token: str, *changes: BootChange, hook: bytes | None = H
         "http://10.99.0.1:8080",
         "ssh-ed25519 AAAA openqrm\n",
         lambda kernel, file: f"sum of {kernel} {file}",
+        lambda key: f"secret {key}",
     )
     with world.database.write() as writer:
         session = machine_tokens.session_of(writer, token)
@@ -101,6 +102,8 @@ def test_the_answer_holds_all_that_the_initramfs_needs(world: World) -> None:
         "GENERATION": "1",
         "METHOD": "switch",
         "DEPLOYMENT": "nfs-root",
+        "START": "root",
+        "ROOT_FS": "",
         "HOOK_URL": "https://10.99.0.1:8443/node/v1/files/root-mount.nfs-root",
         "HOOK_SHA256": hashlib.sha256(HOOK).hexdigest(),
         "ROOT_SERVER": "10.99.0.2",

@@ -44,7 +44,7 @@ class Unobserved:
 
 
 def context(world: World) -> NodeContext:
-    values: dict[str, Any] = dict.fromkeys(("drivers", "hooks", "files", "enrol", "digest"))
+    values: dict[str, Any] = dict.fromkeys(("drivers", "hooks", "files", "enrol", "digest", "secret"))
     values |= {"api_url": "", "boot_url": "", "authorized_key": ""}
     return NodeContext(database=world.database, observed=Unobserved(), health=BrokenHealth(), **values)
 

@@ -19,7 +19,7 @@ from openqrm.domain.errors import ConflictError, NotFoundError, OpenqrmError, Un
 from openqrm.domain.resource import Resource
 from openqrm.netboot import handover, tickets
 from openqrm.netboot.lookup import decision_for
-from openqrm.operations import deployment, machine_tokens, machines
+from openqrm.operations import deployment, machine_tokens, machines, mounting
 from openqrm.operations.machine_report import Report
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class NodeApi:
         self._context = context
         self._hub = hub
         self._strangers = Strangers()
-        self._around = deployment.Surroundings(
+        self._around = mounting.Surroundings(
             context.drivers,
             context.hooks,
             context.files.read,
@@ -68,6 +68,8 @@ class NodeApi:
             context.boot_url,
             context.authorized_key,
             context.digest,
+            context.secret,
+            context.settings,
         )
 
     async def register(self, request: Request) -> Response:
@@ -174,8 +176,6 @@ class NodeApi:
             raise NotFoundError(f"there is no node file {name[:80]}")
         return Response(content, media_type="application/octet-stream")
 
-    async def services(self, request: Request) -> Response:
-        """The list of boot services."""
     async def program(self, request: Request) -> Response:
         """A program with its libraries, as a tarball to unpack into the machine's runtime."""
         token, name = wire.bearer(request.scope["headers"]), request.path_params["name"]
@@ -193,6 +193,8 @@ class NodeApi:
             )
         return FileResponse(path, media_type="application/gzip")
 
+    async def services(self, request: Request) -> Response:
+        """The list of boot services."""
         token = wire.bearer(request.scope["headers"])
 
         def read() -> str:
@@ -273,9 +275,9 @@ def create_node_app(context: NodeContext, hub: Hub | None = None) -> Starlette:
         Route("/boot", _answers(api.boot), methods=["GET"]),
         Route("/ticket", _answers(api.ticket), methods=["GET"]),
         Route("/files/{name}", _answers(api.file), methods=["GET"]),
+        Route("/programs/{name}.tar.gz", _answers(api.program), methods=["GET"]),
         Route("/services", _answers(api.services), methods=["GET"]),
         Route("/services/{name}.tar.gz", _answers(api.service), methods=["GET"]),
-        Route("/programs/{name}.tar.gz", _answers(api.program), methods=["GET"]),
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
     app.state.hub = hub

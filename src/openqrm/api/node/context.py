@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -65,7 +65,8 @@ class NodeContext:
     """`enrol` queues, in the registration's own transaction, what plug-ins do when a resource joins; `moved` is awaited
     after one with another address or other SSH host keys than before. `api_url` and
     `boot_url` are the addresses machines use. `authorized_key` is the installation's public SSH key. `digest` gives the
-    SHA-256 of a kernel's file by both their names, empty when there is none; it may block.
+    SHA-256 of a kernel's file by both their names, empty when there is none; it may block. `secret` reads the encrypted
+    store. `settings` is what operations know of the installation.
     """
 
     database: Database
@@ -79,6 +80,8 @@ class NodeContext:
     boot_url: str
     authorized_key: str
     digest: Callable[[str, str], str]
+    secret: Callable[[str], str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
     heartbeat_seconds: int = 10
     moved: Callable[[int], Awaitable[None]] | None = None
     readers: ThreadPoolExecutor = field(
