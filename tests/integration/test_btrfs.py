@@ -1,0 +1,136 @@
+"""The pool of btrfs subvolumes on a real storage host, and its volumes exported by nfs-ganesha."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from openqrm.plugins.storage.btrfs.plugin import PLUGIN
+from openqrm.plugins.storage.nfs.plugin import PLUGIN as NFS
+from openqrm.testing.access_nfs import NfsAccess
+from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
+from openqrm.testing.storage_subject import Subject
+from openqrm.testing.storage_suite import PoolSuite, StorageSuite
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+GRACE_SECONDS = 6.0
+"""After a start the lab's server opens no file for 5 s; a client that gives up then was not refused access."""
+NEEDED = ("ganesha.nfsd", "sshd", "nfs-cat", "mkfs.btrfs", "ip")
+SIZED = "/srv/openqrm/sized"
+"""A btrfs of its own, with quotas."""
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
+    missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None]
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"needs root and: {', '.join(missing)}")
+    with real_storage(tmp_path_factory.mktemp("btrfs"), "poolb") as running:
+        if running.pool_type != "btrfs":
+            pytest.skip(f"this machine's kernel mounts no btrfs: the pool is a {running.pool_type}")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def sized(storage: RealStorage) -> str:
+    script = (
+        f"mkdir -p {SIZED}; truncate -s 1G {SIZED}.img; mkfs.btrfs -q {SIZED}.img;"
+        f" mount -o loop {SIZED}.img {SIZED}; btrfs quota enable {SIZED}"
+    )
+    storage.inside("sh", "-ec", script)
+    return SIZED
+
+
+def given(storage: RealStorage, **more: Any) -> dict[str, Any]:
+    return {"hosts": storage.hosts(), "host": STORAGE, "address": storage.address, "dead_host": STORAGE + 1} | more
+
+
+class TestBtrfsNfs(StorageSuite):
+    """The conformance suite of the join."""
+
+    @pytest.fixture
+    async def subject(self, storage: RealStorage) -> AsyncIterator[Subject]:
+        async def restart() -> None:
+            await asyncio.to_thread(storage.kill_nfs_server)
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(storage.wait_for_nfs_server)
+            await asyncio.sleep(GRACE_SECONDS)
+
+        with storage.controller_network():
+            values = given(
+                storage,
+                clients=tuple(machine.client() for machine in storage.clients),
+                access=NfsAccess(storage.clients),
+                restart=restart,
+                set_host_link=lambda up: storage.set_link(up=up),
+            )
+            yield Subject.join(PLUGIN, "btrfs", NFS, "nfs", **values)
+            await values["hosts"].close()
+
+
+class TestBtrfsWithSizes(PoolSuite):
+    """The pool alone, on a small file system with quotas: what is resized is held to its size."""
+
+    @pytest.fixture
+    async def subject(self, storage: RealStorage, sized: str) -> AsyncIterator[Subject]:
+        with storage.controller_network():
+            values = given(storage, settings={"directory": sized})
+            yield Subject.alone(PLUGIN, "btrfs", **values)
+            await values["hosts"].close()
+
+    async def test_a_volume_is_held_to_its_size(self, subject: Subject) -> None:
+        volume = await subject.made(size_mb=20)
+        write = 'head -c 30000000 /dev/zero | tr "\\0" x >"$1/big" 2>/dev/null && sync "$1" && echo all || echo some'
+        assert await subject.in_tree(volume, write) == "some\n"
+        await subject.runner.do(await subject.resize(volume, 60))
+        assert await subject.in_tree(volume, write) == "all\n"
+        await subject.drop(volume)
+
+
+class TestBtrfsVolumes:
+    """What is special about subvolumes."""
+
+    @pytest.fixture
+    async def subject(self, storage: RealStorage) -> AsyncIterator[Subject]:
+        with storage.controller_network():
+            values = given(storage)
+            yield Subject.alone(PLUGIN, "btrfs", **values)
+            await values["hosts"].close()
+
+    async def test_a_volume_is_shown_again_when_the_host_starts(self, subject: Subject, storage: RealStorage) -> None:
+        volume = await subject.made("still here")
+        where = subject.where(volume)
+        storage.host.stop(storage.record)
+        storage.record = await asyncio.to_thread(storage.host.start, storage.pool_type)
+        assert await subject.shell("awk -v path=\"$1\" '$5 == path { print $4 }' /proc/self/mountinfo", where) != ""
+        assert await subject.mark(volume) == "still here"
+        await subject.drop(volume)
+        assert await subject.shell('grep -c "$1 " /etc/fstab || true', where) == "0\n"
+
+    async def test_lines_of_others_in_fstab_stay(self, subject: Subject) -> None:
+        await subject.shell('echo "# kept\ntmpfs /srv/openqrm/theirs tmpfs noauto 0 0" >>/etc/fstab')
+        volume = await subject.made()
+        assert subject.where(volume) in await subject.shell("cat /etc/fstab")
+        await subject.drop(volume)
+        kept = await subject.shell("tail -n 2 /etc/fstab")
+        assert kept == "# kept\ntmpfs /srv/openqrm/theirs tmpfs noauto 0 0\n"
+
+    async def test_a_volume_with_subvolumes_is_not_copied_and_is_removed_whole(self, subject: Subject) -> None:
+        volume, copy = await subject.made(), subject.volume()
+        await subject.in_tree(
+            volume, 'cd "$1"; btrfs -q subvolume create a; btrfs -q subvolume create a/b; touch a/b/c'
+        )
+        steps = await subject.clone(volume, copy)
+        with pytest.raises(Exception, match="which a snapshot leaves out"):
+            await subject.runner.do(steps)
+        await subject.runner.undo(steps)
+        assert copy.name not in await subject.names()
+        await subject.drop(volume)
+        assert volume.name not in await subject.shell("btrfs subvolume list /srv/openqrm")
+        assert await subject.leftovers() == set()
