@@ -73,6 +73,11 @@ class RealStorage:
         """Until it listens again."""
         wait_for_port(self.record, 2049, seconds, "nfs-ganesha", self.host.log)
 
+    def restart_host(self) -> None:
+        """Pull its plug and switch it on again; what it starts by itself may take a moment longer."""
+        self.host.stop(self.record)
+        self.record = self.host.start(self.pool_type)
+
     def controller_network(self) -> NetworkOfThread:
         """A context manager: this thread, and what it starts, is on the network of the storage host."""
         return NetworkOfThread(network.lab_namespace(self.spec.name))
@@ -119,10 +124,10 @@ def real_storage(directory: Path, name: str, clients: int = 2) -> Iterator[RealS
         host = StorageHost(directory, spec)
         pool_type = host.prepare(key)
         _allow_libnfs(host)
-        record = host.start(pool_type)
-        cleanup.callback(host.stop, record)
-        made = tuple(client_machine(name, number, cleanup) for number in range(1, clients + 1))
-        yield RealStorage(directory, spec, host, record, pool_type, made)
+        running = RealStorage(directory, spec, host, host.start(pool_type), pool_type, ())
+        cleanup.callback(lambda: host.stop(running.record))
+        running.clients = tuple(client_machine(name, number, cleanup) for number in range(1, clients + 1))
+        yield running
 
 
 def _allow_libnfs(host: StorageHost) -> None:
