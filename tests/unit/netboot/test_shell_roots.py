@@ -27,7 +27,9 @@ def run(directory: Path, script: str, *, check: bool = True) -> list[str]:
     (directory / "agent").write_bytes(agent.script())
     files = [str(directory / "agent"), *(str(NODE / f"initramfs/{stage}.sh") for stage in STAGES)]
     prelude = f"OPENQRM_RUN={directory} OPENQRM_LIBRARY=1\n" + "".join(f". {file}\n" for file in files)
-    prelude += f"KEPT={directory}/kept START={directory}/start.d\nexec 3>>{directory}/said 4>/dev/null\n" + REFUSE
+    prelude += (
+        f"KEPT={directory}/kept START_SCRIPTS={directory}/start.d\nexec 3>>{directory}/said 4>/dev/null\n" + REFUSE
+    )
     done = subprocess.run(
         ["busybox", "sh", "-c", prelude + script], capture_output=True, text=True, check=False, timeout=60
     )
@@ -93,7 +95,7 @@ def test_start_scripts_run_inside_the_image_and_a_failing_one_stops_nothing(tmp_
     script = """
     echo "echo first; exit 3" | at_start 10-first
     echo "echo second" | at_start 20-second
-    echo "echo half" >"$START/30-half.new"
+    echo "echo half" >"$START_SCRIPTS/30-half.new"
     run_start_scripts
     """
     assert run(tmp_path, script) == ["first", "second"]

@@ -27,7 +27,11 @@ deploy() { # ID
 		finish "$ID" 1 "$LINE"
 		return 0
 	fi
-	finish "$ID" 2 "$LINE; its mounts are in use, so the machine restarts" # 2: not idle before its next boot
+	restart_unclean "$LINE"
+}
+
+restart_unclean() { # TEXT: this machine cannot be idle before its next boot
+	finish "$ID" 2 "$1; its mounts are in use, so the machine restarts"
 	close_stream
 	timeout 5 sync
 	reboot -f -n
@@ -53,16 +57,18 @@ prepare_deployment() {
 
 prepare_root() {
 	[ -z "${STORAGE_NIC:-}" ] || bring_up_storage_nic "$STORAGE_NIC"
-	hook=/run/openqrm/root-mount
-	fetch "$HOOK_URL" "$hook" || refuse "the root-mount hook could not be fetched"
-	sum=$(sha256sum "$hook")
-	[ "${sum%% *}" = "$HOOK_SHA256" ] || refuse "the root-mount hook has another checksum than ordered"
+	fetch_hook ''
 	# shellcheck source=/dev/null
-	. "$hook"
-	say "progress $ID 20 mounting the root"
+	. "$RUN/root-mount"
+	say "progress $ID 10 mounting the root"
+	FILLING=0
+	! has_set FROM_ || FILLING=1
 	mount_root "$ROOT_MNT" || refuse "the root could not be mounted ($DEPLOYMENT)"
 	log "root mounted"
-	say "progress $ID 40 preparing the root"
+	! has_set FROM_ || fill_root "$ROOT_MNT"
+	refuse_half_done "$ROOT_MNT"
+	! has_set TO_ || copy_root_out "$ROOT_MNT"
+	say "progress $ID 60 preparing the root"
 	prepare_image "$ROOT_MNT"
 	mount -o remount,ro "$ROOT_MNT" || log "the root stays writable: remounting read-only failed"
 	log "root prepared"
@@ -124,20 +130,13 @@ switch_to_image() {
 		/bin/switch_root -c /dev/console "$ROOT_MNT" "${INIT:-/sbin/init}"
 }
 
-undo_deployment() { # false when something stays mounted; never lazily: what is only hidden is still written to
+undo_deployment() { # false when something stays mounted
 	leave_local_swap
-	for try in 1 2 3; do
-		mounted_below_root | sort -r | while read -r place; do timeout 10 umount "$place" 2>/dev/null; done
-		[ -z "$(mounted_below_root)" ] && break
-		log "the root's mounts are still in use ($try)"
-		sleep 1
-	done
-	rm -f /run/openqrm/deployment.env /run/openqrm/root-mount /run/openqrm/vmlinuz /run/openqrm/initrd
-	[ -z "$(mounted_below_root)" ]
-}
-
-mounted_below_root() {
-	while read -r _ place _; do
-		case $place in "$ROOT_MNT" | "$ROOT_MNT"/*) echo "$place" ;; esac
-	done </proc/mounts
+	undo=0
+	leave_set FROM_ "$FROM_MNT" || undo=1
+	leave_set TO_ "$TO_MNT" || undo=1
+	leave_set '' "$ROOT_MNT" || undo=1
+	rm -f /run/openqrm/deployment.env /run/openqrm/vmlinuz /run/openqrm/initrd "$KEPT"
+	rm -rf "$START_SCRIPTS"
+	return $undo
 }

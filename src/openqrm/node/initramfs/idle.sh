@@ -3,7 +3,7 @@
 
 perform() { # ID VERB
 	case $2 in
-	deploy | idle) echo "$2 $1" >/run/openqrm/first ;;
+	deploy | idle | transfer) echo "$2 $1" >/run/openqrm/first ;;
 	reboot | poweroff) # not by the first process: it may hang in a deployment whose storage is gone
 		finish "$1" 0 "$2 now"
 		close_stream
@@ -25,6 +25,7 @@ wait_for_orders() {
 		# In order: idle after a deployment that is under way is an order to the image, which then gets it again.
 		case $verb in
 		deploy) deploy "$id" ;;
+		transfer) transfer "$id" ;;
 		idle) finish "$id" 0 "idle already" ;;
 		esac
 	done

@@ -29,7 +29,7 @@ install_modules() { # the whole tree, unless the image has it (the stamp says so
 	sum=$(sha256sum "$MODULES/modules.dep")
 	first_line "$1$MODULES/openqrm-stamp"
 	[ "$LINE" = "${sum%% *}" ] && return 0
-	say "progress $ID 50 installing kernel modules"
+	say "progress $ID 65 installing kernel modules"
 	unpack_modules "$1/lib/modules/.openqrm" || {
 		rm -rf "$1/lib/modules/.openqrm"
 		refuse "the kernel modules could not be installed"

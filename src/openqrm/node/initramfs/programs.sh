@@ -3,7 +3,7 @@
 # and scripts that the agent runs inside the image.
 
 KEPT=/run/openqrm/kept
-START=/run/openqrm/start.d
+START_SCRIPTS=/run/openqrm/start.d
 
 answered() { # FILE: sets ANSWER to what the controller said in place of that file, if it said something
 	detail=$(sed -n 's/.*"detail": *"\([^"]*\)".*/\1/p' "$1.part" 2>/dev/null)
@@ -60,8 +60,8 @@ keep_process() { # PID: it is not ended when the machine becomes the image
 }
 
 at_start() { # NAME, the script on standard input: the agent runs it each time it starts inside the image
-	mkdir -p "$START"
-	(umask 022 && cat >"$START/$1.new" && mv "$START/$1.new" "$START/$1") || refuse "start script $1: no memory left"
+	mkdir -p "$START_SCRIPTS"
+	(umask 022 && cat >"$START_SCRIPTS/$1.new" && mv "$START_SCRIPTS/$1.new" "$START_SCRIPTS/$1") || refuse "start script $1: no memory left"
 }
 
 end_other_processes() { # all but this one, the kernel's and those that are kept

@@ -1,0 +1,182 @@
+# shellcheck shell=sh
+# Transfers: one file tree is made equal to another, contents, owners, modes, times, links, holes, ACLs and extended
+# attributes. A target that is half done carries a marker; such an image never runs, and a repetition completes it.
+
+FROM_MNT=/from-mnt
+TO_MNT=/to-mnt
+MARKER=.openqrm-transfer
+ATTRIBUTES=.openqrm-attributes # extended attributes of an image on storage that cannot keep them (NFS)
+
+transfer() { # ID
+	ID=$1
+	ASSIGNMENTS=/run/openqrm/transfer.env
+	rm -f /run/openqrm/deploy.error "$RUN/transferred"
+	say "progress $ID 1 fetching the transfer"
+	# A subshell, so that refuse and a hook's own exit end it and not the machine.
+	(perform_transfer) </dev/null 2>&1 4<&- | tee /run/openqrm/deploy.log
+	undone=1
+	leave_set FROM_ "$FROM_MNT" || undone=0
+	leave_set TO_ "$TO_MNT" || undone=0
+	rm -f "$ASSIGNMENTS"
+	ASSIGNMENTS=/run/openqrm/deployment.env
+	result=1
+	first_line /run/openqrm/deploy.error
+	[ -n "$LINE" ] || LINE=$(tail -n 1 /run/openqrm/deploy.log)
+	if [ -f "$RUN/transferred" ]; then
+		result=0
+		first_line "$RUN/transferred"
+	fi
+	[ "$undone" = 1 ] || restart_unclean "$LINE"
+	finish "$ID" "$result" "$LINE"
+}
+
+perform_transfer() {
+	FETCH_SECONDS=300
+	if ! fetch "$API/node/v1/transfer/$ID" "$ASSIGNMENTS"; then
+		answered "$ASSIGNMENTS"
+		refuse "no transfer to be had: $ANSWER"
+	fi
+	# shellcheck source=/dev/null
+	. "$ASSIGNMENTS"
+	has_set FROM_ || refuse "the transfer has no source"
+	has_set TO_ || refuse "the transfer has no target"
+	[ -z "${STORAGE_NIC:-}" ] || bring_up_storage_nic "$STORAGE_NIC"
+	mount_set FROM_ "$FROM_MNT" read || exit 1
+	mount_set TO_ "$TO_MNT" fill || exit 1
+	copy_tree "$FROM_MNT" "$TO_MNT" 5 95
+	unmount_below "$TO_MNT" || refuse "the target is still in use, so it may not be whole"
+	echo "$COPIED" >"$RUN/transferred"
+}
+
+fill_root() { # ROOT: what the deployment is filled from, before anything else is done to the root
+	mount_set FROM_ "$FROM_MNT" read || exit 1
+	copy_tree "$FROM_MNT" "$1" 20 60
+	leave_set FROM_ "$FROM_MNT" || refuse "the source is still in use"
+}
+
+copy_root_out() { # ROOT: to where the deployment is transferred, before this machine changes it
+	mount_set TO_ "$TO_MNT" fill || exit 1
+	copy_tree "$1" "$TO_MNT" 20 60
+	leave_set TO_ "$TO_MNT" || refuse "the target is still in use, so it may not be whole"
+}
+
+refuse_half_done() { # ROOT: an image that a transfer was not finished into
+	[ ! -e "$1/$MARKER" ] || refuse "the image is the half-done target of a transfer: repeat the transfer to complete it"
+}
+
+copy_tree() { # SOURCE TARGET PERCENT_AT_START PERCENT_AT_END: sets COPIED to a text
+	refuse_half_done "$1"
+	[ -n "$(ls -A "$1")" ] || refuse "the source is empty"
+	need_programs rsync getfattr setfattr
+	begin_copy "$1" "$2"
+	SOURCE_KEEPS=1 TARGET_KEEPS=1
+	keeps_attributes "$1" || SOURCE_KEEPS=0
+	keeps_attributes "$2" || TARGET_KEEPS=0
+	log "copying ${HOW:-by size and time}, attributes $SOURCE_KEEPS to $TARGET_KEEPS"
+	for copy_try in 1 2 3; do
+		run_rsync "$@"
+		[ "$STATUS" = 24 ] || break # files vanished meanwhile: somebody writes to the source; perhaps it was a last word
+		log "the source changed meanwhile ($copy_try)"
+	done
+	[ "$STATUS" = 0 ] || refuse "copying failed (rsync $STATUS): $(sed -n '/./{p;q;}' "$RUN/rsync.errors")"
+	copy_attributes "$1" "$2"
+	sync
+	rm -f "${2:?}/$MARKER"
+	sync
+	now
+	COPIED="copied ${BYTES_COPIED:-0} bytes in $((NOW - BEGAN)) s"
+	log "$COPIED"
+}
+
+begin_copy() { # SOURCE TARGET: marks the target; sets HOW to --checksum where equal size and time prove nothing
+	now && BEGAN=$NOW
+	HOW=
+	source_id=$(sed -n 's/^FROM_\(ROOT_[A-Z]*\|DEVICE\)=/\1=/p' "$ASSIGNMENTS" | sha256sum)
+	if [ -e "$2/$MARKER" ]; then
+		read -r marked_by marked_source marked_how <"$2/$MARKER"
+		log "the target was half done by transfer ${marked_by:-of long ago}: going on with it"
+		# What was copied from this very source is known by size and time; what was there before is not.
+		[ "${marked_source:-} ${marked_how:-}" = "${source_id%% *} new" ] || HOW=--checksum
+	else
+		for entry in "$2"/* "$2"/.[!.]*; do
+			case ${entry##*/} in '*' | '.[!.]*' | lost+found) ;; *) HOW=--checksum ;; esac
+		done
+	fi
+	how=new
+	[ -z "$HOW" ] || how=over
+	echo "$ID ${source_id%% *} $how" >"$2/$MARKER.new" || refuse "the target cannot be written to"
+	sync
+	mv "$2/$MARKER.new" "$2/$MARKER" || refuse "the target cannot be marked"
+	sync
+}
+
+keeps_attributes() { # DIR: whether its file system keeps extended attributes; NFS passes on none that matter
+	TYPE=
+	while read -r _ place type _; do
+		if [ "$place" = "$1" ]; then TYPE=$type; fi
+	done </proc/mounts
+	case $TYPE in nfs*) return 1 ;; esac
+}
+
+run_rsync() { # SOURCE TARGET PERCENT_AT_START PERCENT_AT_END: sets STATUS
+	rm -f "$RUN/rsync.status" "$RUN/rsync.bytes"
+	rsync_tree "$1/" "$2/" </dev/null 2>"$RUN/rsync.errors" | tr '\r' '\n' | report_progress "$3" "$4"
+	first_line "$RUN/rsync.status"
+	STATUS=${LINE:-1}
+	first_line "$RUN/rsync.bytes"
+	BYTES_COPIED=$LINE
+}
+
+rsync_tree() { # SOURCE TARGET
+	if [ "$TARGET_KEEPS" = 1 ]; then
+		set -- -AX "$@"
+		# tmpfs keeps no attributes of users (before Linux 6.6). With one such rule all have to be told.
+		[ "$TYPE" != tmpfs ] || set -- '--filter=-x user.*' '--filter=-x system.*' "$@"
+	fi
+	for place in proc sys dev run tmp; do set -- "--filter=H /$place/*" "$@"; done
+	for place in "$MARKER" "$ATTRIBUTES" lost+found; do set -- "--filter=H /$place" "--filter=P /$place" "$@"; done
+	[ -z "$HOW" ] || set -- "$HOW" "$@"
+	# Not in place: an interrupted file must not look like a whole one, and links must not write into each other.
+	rt rsync -aHS --numeric-ids --delete --delete-excluded --one-file-system --info=progress2 "$@"
+	echo $? >"$RUN/rsync.status"
+}
+
+report_progress() { # FROM_PERCENT TO_PERCENT: rsync's lines (bytes, percent, rate, time left, files) for the controller
+	told=-1
+	now && told_at=$NOW
+	while read -r bytes percent rate left rest; do
+		case $percent in [0-9]*%) ;; *) continue ;; esac
+		echo "$bytes" >"$RUN/rsync.bytes"
+		percent=${percent%\%}
+		# While rsync still looks for files its percentage is of those it has found.
+		case $rest in *ir-chk*) percent=$((percent / 2)) ;; esac
+		now
+		[ "$percent" -gt "$told" ] || [ "$((NOW - told_at))" -ge 10 ] || continue
+		[ "$percent" -lt "$told" ] || told=$percent
+		told_at=$NOW
+		say "progress $ID $(($1 + told * ($2 - $1) / 100)) copied $bytes bytes, $rate, $left left"
+	done
+}
+
+copy_attributes() { # SOURCE TARGET: what rsync could not: attributes that one side cannot keep lie in a file there
+	listed=$2/$ATTRIBUTES
+	rm -f "$listed.new"
+	case $SOURCE_KEEPS$TARGET_KEEPS in
+	11) ;;
+	10) list_attributes "$1" >"$listed.new" || refuse "the attributes could not be read: $(head -n 1 "$RUN/attributes.errors")" ;;
+	01) [ ! -f "$1/$ATTRIBUTES" ] || restore_attributes "$1/$ATTRIBUTES" "$2" ;;
+	00) [ ! -f "$1/$ATTRIBUTES" ] || cp -p "$1/$ATTRIBUTES" "$listed.new" || refuse "the list of attributes could not be kept" ;;
+	esac
+	rm -f "$listed"
+	if [ -s "$listed.new" ]; then mv "$listed.new" "$listed"; else rm -f "$listed.new"; fi
+}
+
+list_attributes() { # DIR
+	(cd "$1" && rt getfattr -R -P -h -d -e hex -m '^(user|trusted|security|system\.posix_acl)' .) 2>"$RUN/attributes.errors"
+}
+
+restore_attributes() { # FILE DIR
+	(cd "$2" && rt setfattr -h --restore="$1") 2>"$RUN/attributes.errors" && return 0
+	# A root that ran from NFS meanwhile may have lost files that the list still names; tmpfs has no user attributes.
+	log "attributes: $(grep -c . "$RUN/attributes.errors") could not be set, first $(head -n 1 "$RUN/attributes.errors")"
+}
