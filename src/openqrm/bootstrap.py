@@ -37,6 +37,7 @@ from openqrm.netboot.handover import Digests
 from openqrm.netboot.listener import BootContext, BootServer
 from openqrm.netboot.node_files import PackedFiles
 from openqrm.netboot.programs import Programs
+from openqrm.operations import handovers
 from openqrm.operations.changes import CHANGES
 from openqrm.operations.conditions import CONDITIONS
 from openqrm.operations.core_orders import ORDER_CHANGES, forget_resource
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
 
     from openqrm.admin.setup import Installation
     from openqrm.api.lists import ListQuery
+    from openqrm.domain.appliance import Appliance
+    from openqrm.domain.lease import Lease
+    from openqrm.domain.machine import Handover
     from openqrm.domain.model import Record
     from openqrm.engine.ports import Hosts
     from openqrm.plugin_api.changes import ChangeCall
@@ -157,7 +161,9 @@ class Controller:
         self.monitor = Monitor(self.contexts, self.database)
         self.retention = Retention(self.database, self._limits())
         self.health = HealthStore.open(self.settings)
-        self.node = create_node_app(self._node_context())
+        machines = self._node_context()
+        self.around = machines.around
+        self.node = create_node_app(machines)
         self._ended = asyncio.Event()
         self._failed = False
         self.boot = BootServer(self._boot_context(), self.settings.address, self.settings.boot_port)
@@ -241,7 +247,12 @@ class Controller:
             boot_url=self.settings.boot_url,
             api_url=self.settings.url,
             seen=self._script_asked,
+            handover_of=self._handover,
+            handed_over=handovers.handed_over,
         )
+
+    def _handover(self, reader: Reader, resource: Resource, lease: Lease, appliance: Appliance) -> Handover | None:
+        return handovers.handover(reader, resource, lease, appliance, self.around)
 
     def _script_asked(self, writer: Writer, resource: Resource) -> bool:
         return script_asked(writer, resource, connected=self.node.state.hub.alive(resource.id))

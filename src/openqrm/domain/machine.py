@@ -7,6 +7,7 @@ machine, boot, stage and generation.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -46,6 +47,19 @@ def meant_to_run(lease: Lease | None, appliance: Appliance | None) -> bool:
         return False
     starting = appliance.phase in (AppliancePhase.STARTING, AppliancePhase.RUNNING)
     return starting and appliance.desired is ApplianceDesired.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """What a machine boots without a kernel of ours: a disk on a SAN, or, without `uri`, its own first disk.
+
+    `password` is in clear: it goes to the boot loader, and nowhere else.
+    """
+
+    uri: str = ""
+    initiator: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
 
 
 class BootTicket(Record):

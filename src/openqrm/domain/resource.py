@@ -81,6 +81,9 @@ RESOURCE_PHASES = StateTable(
         Row(Phase.BOOTING, "registered-image", Phase.ACTIVE, "the agent spoke from inside the image"),
         Row(Phase.DEPLOYING, "registered-image", Phase.ACTIVE, "the agent spoke from inside the image"),
         Row(Phase.ACTIVE, "registered-image", Phase.ACTIVE, "the agent restarted within the same boot"),
+        Row(Phase.BOOTING, "handed-over", Phase.ACTIVE, "its boot loader was told to boot a disk, for its appliance"),
+        Row(Phase.DEPLOYING, "handed-over", Phase.ACTIVE, "its boot loader was told to boot a disk, for its appliance"),
+        Row(Phase.ACTIVE, "handed-over", Phase.ACTIVE, "its boot loader asked again"),
         Row(
             Phase.RETURNING,
             "registered-image",
@@ -161,6 +164,9 @@ class Resource(Record):
     phase_since: Annotated[datetime | None, Attr("In this phase since", derived=True)] = None
     power: Annotated[Power, Attr("Power", filter=True, derived=True)] = Power.UNKNOWN
     health: Annotated[Health, Attr("Health", filter=True, listed=True, derived=True)] = Health.UNKNOWN
+    agentless: Annotated[
+        bool, Attr("Without agent", help="runs a system that need not have our agent: it is not heard", derived=True)
+    ] = False
     boot_id: Annotated[str | None, Field(max_length=64), Attr("Boot ID", derived=True)] = None
     cpus: Annotated[int, Field(ge=0, le=65536), Attr("CPUs", filter=True, listed=True, derived=True)] = 0
     memory_mb: Annotated[MegaBytes, Attr("Memory", unit="MB", filter=True, listed=True, derived=True)] = 0

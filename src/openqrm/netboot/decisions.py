@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from openqrm.domain.appliance import Appliance
     from openqrm.domain.kernel import Kernel
     from openqrm.domain.lease import Lease
+    from openqrm.domain.machine import Handover
     from openqrm.domain.resource import MachineOrder, Resource
     from openqrm.plugin_api.hooks import BootChange
 
@@ -34,11 +35,15 @@ class BootFacts:
     kernel: Kernel | None = None
     orders: Sequence[MachineOrder] = ()
     changes: Sequence[BootChange] = ()
+    lent: bool = False
+    """Whether it holds a loan: it copies volumes for an operation."""
+    handover: Handover | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BootDecision:
-    """What to boot and why. `kernel` is None when there is none to boot; `ticket`: a boot ticket comes along."""
+    """What to boot and why. `kernel` is None when there is none to boot, or a disk is booted in its place (`handover`);
+    `ticket`: a boot ticket comes along."""
 
     kernel: Kernel | None
     arguments: tuple[str, ...] = ()
@@ -46,6 +51,7 @@ class BootDecision:
     extra_initrds: tuple[str, ...] = ()
     before_kernel: str | None = None
     reason: str = ""
+    handover: Handover | None = None
 
 
 def awaited(facts: BootFacts) -> str | None:
@@ -56,6 +62,8 @@ def awaited(facts: BootFacts) -> str | None:
         return "its appliance is meant to run"
     if facts.lease is not None:
         return "an appliance holds it"  # without a ticket it could never be proved gone, however late it boots
+    if facts.lent:
+        return "an operation holds it"
     if facts.resource.phase in (Phase.DEPLOYING, Phase.RETURNING):
         return f"it is {facts.resource.phase}"
     pending = [order.verb for order in facts.orders if order.verb in BOOTING_VERBS and order.state in UNDONE]
@@ -73,6 +81,8 @@ def decide(facts: BootFacts) -> BootDecision:
     running = meant_to_run(facts.lease, facts.appliance) and not sent_back(facts)
     kernel = (facts.kernel or facts.default) if running else facts.default
     reason = awaited(facts)
+    if running and facts.handover is not None:
+        return BootDecision(None, reason=reason or "", handover=facts.handover)
     if kernel is None:
         return BootDecision(None, reason="no kernel is registered")
     changes = facts.changes if running else ()

@@ -17,7 +17,7 @@ from aiohttp import web
 from openqrm.domain.errors import NotFoundError, OpenqrmError
 from openqrm.domain.resource import Phase
 from openqrm.netboot import files, script, tickets
-from openqrm.netboot.lookup import decision_for, mac_of, machine
+from openqrm.netboot.lookup import HandoverOf, decision_for, mac_of, machine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,7 +35,11 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class BootContext:
-    """What the listener needs. `seen` is told that a machine's firmware asked for its script; it may change phases."""
+    """What the listener needs. `seen` is told that a machine's firmware asked for its script; it may change phases.
+
+    `handover_of` says which machines boot a disk in place of a kernel of ours, and `handed_over` is told that one of
+    them was given that script.
+    """
 
     database: Database
     hooks: Callable[[Reader], Hooks]
@@ -43,6 +47,8 @@ class BootContext:
     boot_url: str
     api_url: str
     seen: Callable[[Writer, Resource], bool] | None = None
+    handover_of: HandoverOf | None = None
+    handed_over: Callable[[Writer, Resource], None] | None = None
     threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_THREADS))
 
 
@@ -74,14 +80,19 @@ class _Handlers:
         mac = mac_of(request.match_info["mac"])
         platform = "efi" if request.query.get("platform") == "efi" else "pcbios"
         async with self.context.threads:
-            return _text(await asyncio.to_thread(self._script, mac, platform))
+            return _text(await asyncio.to_thread(self._script, mac, platform, request.remote or ""))
 
-    def _script(self, mac: str, platform: str) -> str:
+    def _script(self, mac: str, platform: str, source: str) -> str:
         context = self.context
         with context.database.read() as reader:
             resource = machine(reader, mac)
-            decision = decision_for(reader, resource, context.hooks)
-        if resource is not None and resource.phase is not Phase.BOOTING and context.seen is not None:
+            decision = decision_for(reader, resource, context.hooks, context.handover_of)
+        if resource is not None and decision.handover is not None and context.handed_over is not None:
+            if source != resource.address:  # the script has the grant's password, and whoever has it is the machine
+                return script.nothing_to_boot(f"this address is not that of {resource.name}")
+            with context.database.write() as writer:
+                context.handed_over(writer, writer.get(type(resource), resource.id))
+        elif resource is not None and resource.phase is not Phase.BOOTING and context.seen is not None:
             with context.database.write() as writer:
                 context.seen(writer, writer.get(type(resource), resource.id))
         return script.boot(decision, boot_url=context.boot_url, api_url=context.api_url, mac=mac, platform=platform)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,15 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import NotFoundError, OpenqrmError
 from openqrm.domain.kernel import Kernel
-from openqrm.domain.lease import Lease
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.machine import meant_to_run
 from openqrm.domain.model import Mac
 from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.netboot.decisions import BOOTING_VERBS, UNDONE, BootDecision, BootFacts, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from openqrm.domain.machine import Handover
     from openqrm.plugin_api.hooks import BootChange
     from openqrm.plugin_api.operation import Hooks
     from openqrm.plugin_api.records import Reader
@@ -40,8 +40,13 @@ def machine(reader: Reader, mac: str) -> Resource | None:
     return reader.one(Resource, mac=mac)
 
 
-def decision_for(reader: Reader, resource: Resource | None, hooks: Callable[[Reader], Hooks]) -> BootDecision:
-    """What this machine boots now."""
+HandoverOf = Callable[["Reader", Resource, Lease, Appliance], "Handover | None"]
+
+
+def decision_for(
+    reader: Reader, resource: Resource | None, hooks: Callable[[Reader], Hooks], handover_of: HandoverOf | None = None
+) -> BootDecision:
+    """What this machine boots now. Without `handover_of` every machine boots a kernel of ours."""
     default = next(iter(reader.find(Kernel, default=True, ready=True, limit=1)), None)
     if resource is None:
         return decide(BootFacts(default=default))
@@ -49,13 +54,16 @@ def decision_for(reader: Reader, resource: Resource | None, hooks: Callable[[Rea
     appliance = reader.get(Appliance, lease.appliance_id) if lease else None
     kernel = None
     changes: tuple[BootChange, ...] = ()
-    if appliance is not None and meant_to_run(lease, appliance):
+    handover = None
+    if lease is not None and appliance is not None and meant_to_run(lease, appliance):
+        handover = handover_of(reader, resource, lease, appliance) if handover_of is not None else None
         kernel = reader.one(Kernel, id=appliance.kernel_id) if appliance.kernel_id is not None else None
         changes = _changes(reader, resource, appliance, hooks)
     orders = reader.find(
         MachineOrder, resource_id=resource.id, state__in=sorted(UNDONE), verb__in=sorted(BOOTING_VERBS), limit=8
     )
-    return decide(BootFacts(default, resource, lease, appliance, kernel, orders, changes))
+    lent = bool(reader.find(Loan, resource_id=resource.id, state=LeaseState.HELD, limit=1))
+    return decide(BootFacts(default, resource, lease, appliance, kernel, orders, changes, lent, handover))
 
 
 def _changes(

@@ -10,6 +10,7 @@ from openqrm.domain.errors import InvalidError
 from openqrm.domain.kernel import LINE_RULE, fits_line
 
 if TYPE_CHECKING:
+    from openqrm.domain.machine import Handover
     from openqrm.netboot.decisions import BootDecision
 
 PLATFORMS = ("pcbios", "efi")
@@ -28,13 +29,17 @@ def check_word(word: str) -> str:
 
 
 def entry(boot_url: str) -> str:
-    """What every machine loads first: chain to its own script, for ever, since a controller may be away."""
+    """What every machine loads first: chain to its own script, for ever, since a controller may be away.
+
+    A script that ends well leaves the machine to its firmware, which goes on with its next boot device.
+    """
     url = check_word(boot_url)
     return "\n".join(
         (
             "#!ipxe",
             ":again",
             f"chain --autofree {url}/boot/script/${{netX/mac:hexhyp}}?platform=${{platform}} || goto wait",
+            "exit 0",
             ":wait",
             "imgfree",
             f"echo openQRM: no boot script, trying again in {_RETRY_SECONDS} seconds",
@@ -49,6 +54,30 @@ def nothing_to_boot(reason: str) -> str:
     """Says why there is nothing to boot; the entry script asks again."""
     shown = re.sub(r"[^A-Za-z0-9 .,:_-]", " ", reason)[:200]
     return f"#!ipxe\necho openQRM: {shown}\nexit 1\n"
+
+
+def hand_over(disk: Handover) -> str:
+    """Boots a disk on a SAN, or the machine's first own one. One that cannot be booted yet, because nothing is
+    installed on it, stays attached, and the firmware goes on with its next device: that installs on it.
+    """
+    if not disk.uri:
+        # A UEFI goes on by itself: its next boot entry is the disk's.
+        boot = "iseq ${platform} pcbios && sanboot --no-describe --drive 0x80 ||"
+        return f"#!ipxe\necho openQRM: booting from the first disk\n{boot}\nexit 0\n"
+    names = (("initiator-iqn", disk.initiator), ("username", disk.user), ("password", disk.password))
+    uri = check_word(disk.uri)
+    return "\n".join(
+        (
+            "#!ipxe",
+            "echo openQRM: booting from the SAN",
+            *(f"set {name} {check_word(text)}" for name, text in names if text),
+            f"sanhook --drive 0x80 {uri} || exit 1",
+            "sanboot --no-describe --drive 0x80 ||",
+            "echo openQRM: nothing to boot on it yet: going on with the next device",
+            "exit 0",
+            "",
+        )
+    )
 
 
 def kernel_words(decision: BootDecision, *, boot_url: str, api_url: str, mac: str) -> list[str]:
@@ -69,6 +98,8 @@ def boot(decision: BootDecision, *, boot_url: str, api_url: str, mac: str, platf
     EFI kernels find their initrds by name on their own line. Commands are not guarded: a failing one ends this script
     and the entry script goes on.
     """
+    if decision.handover is not None:
+        return hand_over(decision.handover)
     if decision.kernel is None:
         return nothing_to_boot(decision.reason)
     name = quote(decision.kernel.name, safe="")

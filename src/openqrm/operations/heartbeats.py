@@ -76,7 +76,9 @@ class Watched(NamedTuple):
 
 def watched(reader: Reader, phases: Collection[Phase]) -> list[Watched]:
     """The machines in these phases; not what was made by hand, and not the server itself."""
-    found = reader.columns(Resource, Watched._fields, phase__in=sorted(phases), manual=False, id__ne=SERVER_ID)
+    found = reader.columns(
+        Resource, Watched._fields, phase__in=sorted(phases), manual=False, agentless=False, id__ne=SERVER_ID
+    )
     return [Watched(*row) for row in found]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.errors import ConflictError
 from openqrm.domain.event import Severity
-from openqrm.domain.lease import Lease
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.machine import Stage, TokenPurpose
 from openqrm.domain.resource import SERVER_ID, Desired, Health, Phase, Power, Resource
 from openqrm.domain.storage import Image
@@ -118,7 +118,7 @@ def _from_initramfs(writer: Writer, resource: Resource, report: Report, around: 
     if not trusted and around.connected(resource.id):
         return Contested(resource.id)
     rebooted = resource.boot_id != report.boot_id
-    if not trusted and writer.one(Lease, held_resource=resource.id) is not None:
+    if not trusted and _at_work(writer, resource):
         return _unproved(writer, resource, around)
     if not trusted and not rebooted and resource.phase in (Phase.DEPLOYING, Phase.ACTIVE, Phase.RETURNING):
         return Refused(401, "this boot is known and in use: its token or ticket is needed to register again")
@@ -131,13 +131,19 @@ def _from_initramfs(writer: Writer, resource: Resource, report: Report, around: 
     return _taken_in(writer, resource, report, around, new=False)
 
 
+def _at_work(reader: Reader, resource: Resource) -> bool:
+    """Whether it may use a volume: for an appliance, or for an operation."""
+    leased = reader.one(Lease, held_resource=resource.id) is not None
+    return leased or bool(reader.find(Loan, resource_id=resource.id, state=LeaseState.HELD, limit=1))
+
+
 def _unproved(writer: Writer, resource: Resource, around: Circumstances) -> Refused:
-    """A lease is held on this machine, and anybody can claim to be it: nothing changes, least of all what we hold for
-    true about the image's user. It is asked to try again, and is taken in when the lease is released."""
+    """A lease or loan is held on this machine, and anybody can claim to be it: nothing changes, least of all what we
+    hold for true about the image's user. It is asked to try again, and is taken in when the lease is released."""
     if around.unheard_of(resource.id):
         text = (
             f"{resource.name}, or something with its MAC address at {around.source or 'no address'}, came without a "
-            "valid boot ticket: it is turned away while an appliance holds the machine"
+            "valid boot ticket: it is turned away while an appliance or operation holds the machine"
         )
         writer.event(text, severity=Severity.ERROR, source=SOURCE, about=resource)
     return Refused(
@@ -150,7 +156,7 @@ def _taken_in(writer: Writer, resource: Resource, report: Report, around: Circum
     if rebooted or resource.phase in _UNSETTLED:
         resource = states.apply(writer, resource, "phase", "registered-initramfs")
     place = addresses.keep_or_allocate(writer, resource, around.source)
-    fields = report.fields() | {"power": Power.ON, "health": Health.OK}
+    fields = report.fields() | {"power": Power.ON, "health": Health.OK, "agentless": False}
     if place is not None:
         fields["address"] = place.address
     if resource.desired in (Desired.NONE, Desired.OFF):
@@ -205,7 +211,8 @@ def _from_image(writer: Writer, resource: Resource | None, report: Report) -> Re
     if image.fresh:
         writer.update(image, fresh=False)
     reached = _reached(resource)
-    resource = _changed(writer, resource, report.fields() | {"power": Power.ON, "health": Health.OK})
+    fields = report.fields() | {"power": Power.ON, "health": Health.OK, "agentless": False}
+    resource = _changed(writer, resource, fields)
     machine_nics.sync(writer, resource, report)
     machine_orders.deployed(writer, resource, image.name)
     text = f"{resource.name} runs image {image.name}"

@@ -19,7 +19,7 @@ from openqrm.domain.errors import ConflictError, NotFoundError, OpenqrmError, Un
 from openqrm.domain.resource import Resource
 from openqrm.netboot import handover, tickets
 from openqrm.netboot.lookup import decision_for
-from openqrm.operations import deployment, machine_tokens, machines, mounting
+from openqrm.operations import deployment, machine_tokens, machines
 from openqrm.operations.machine_report import Report
 
 if TYPE_CHECKING:
@@ -60,17 +60,7 @@ class NodeApi:
         self._context = context
         self._hub = hub
         self._strangers = Strangers()
-        self._around = mounting.Surroundings(
-            context.drivers,
-            context.hooks,
-            context.files.read,
-            context.api_url,
-            context.boot_url,
-            context.authorized_key,
-            context.digest,
-            context.secret,
-            context.settings,
-        )
+        self._around = context.around
 
     async def register(self, request: Request) -> Response:
         """Take a machine in."""

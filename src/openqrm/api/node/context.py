@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from openqrm.operations.mounting import Surroundings
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
@@ -91,3 +93,18 @@ class NodeContext:
         default_factory=lambda: ThreadPoolExecutor(max_workers=1, thread_name_prefix="node-write")
     )
     """One thread: the database has one writer anyway, and machines are served in the order in which they came."""
+
+    @property
+    def around(self) -> Surroundings:
+        """What deployments and boot scripts are computed with, beside the database."""
+        return Surroundings(
+            drivers=self.drivers,
+            hooks=self.hooks,
+            file=self.files.read,
+            api_url=self.api_url,
+            boot_url=self.boot_url,
+            authorized_key=self.authorized_key,
+            digest=self.digest,
+            secret=self.secret,
+            settings=self.settings,
+        )

@@ -165,6 +165,7 @@ def upgrade() -> None:
         sa.Column("phase_since", UtcTime(), nullable=True),
         sa.Column("power", text(32), nullable=False),
         sa.Column("health", text(32), nullable=False),
+        sa.Column("agentless", sa.Boolean(), nullable=False),
         sa.Column("boot_id", text(64), nullable=True),
         sa.Column("cpus", big_integer(), nullable=False),
         sa.Column("memory_mb", big_integer(), nullable=False),
