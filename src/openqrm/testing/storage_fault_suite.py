@@ -1,4 +1,4 @@
-"""What goes wrong around a storage: failed steps, two callers, a host that is away, a controller that is late.
+"""What goes wrong around a storage: failed steps, cut connections, killed commands, dying hosts, two callers.
 
 Part of the conformance suites: `PoolFaultSuite` for a pool, `ExportFaultSuite` for a join.
 """
@@ -11,39 +11,105 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openqrm.domain.errors import StaleError, UnreachableError
+from openqrm.engine.ports import Ready
 from openqrm.plugin_api.drivers import Cap
+from openqrm.testing.storage_attempts import (
+    EXPORT_VERBS,
+    ONLY_FORWARD,
+    POOL_VERBS,
+    Attempt,
+    attempt,
+    source_for,
+    try_and_fail,
+)
 
 if TYPE_CHECKING:
-    from openqrm.domain.storage import Volume
-    from openqrm.plugin_api.steps import Steps
     from openqrm.testing.storage_subject import Subject
+
+UNDOABLE = [verb for verb in POOL_VERBS if verb not in ONLY_FORWARD and verb != "resize"]
+MOMENTS = (0.02, 0.1, 0.4, 1.0)
+"""Seconds after which a command is killed."""
+# Given as input, so that its own words do not hold the name it looks for.
+_KILL = """
+for directory in /proc/[0-9]*; do
+    [ "$directory" != "/proc/$$" ] || continue
+    if tr '\\0' ' ' 2>/dev/null <"$directory/cmdline" | grep -q -- NAME; then kill -9 "${directory#/proc/}"; fi
+done 2>/dev/null
+"""
 
 
 class PoolFaultSuite:
     """Inherit and provide the fixture `subject`."""
 
-    @pytest.mark.parametrize("verb", ["create", "clone", "fill", "snapshot"])
+    @pytest.mark.parametrize("verb", UNDOABLE)
     async def test_undone_after_a_failure_at_each_step(self, subject: Subject, verb: str) -> None:
         """Whether the step that failed did nothing, or all before its answer was lost; and undone twice."""
-        capability = {"clone": Cap.CLONE, "fill": Cap.FILL, "snapshot": Cap.SNAPSHOT}.get(verb)
-        if capability is not None:
-            subject.require(capability)
-        source = await subject.made("source")
-        archive = await subject.content.archive("echo hello >file")
-        number, steps = 0, await _made_by(subject, verb, source, subject.volume(), archive)
-        assert steps
-        while number <= len(steps):
+        source = await source_for(subject, verb)
+        number = count = 0
+        while number <= count:
             for done in {max(number - 1, 0), number}:
-                before = await subject.names(), await subject.leftovers()
-                volume = subject.volume()
-                steps = await _made_by(subject, verb, source, volume, archive)
-                await subject.runner.do(steps[:done])
+                tried = await attempt(subject, verb, source)
+                count = len(tried.steps)
+                await subject.runner.do(tried.steps[:done])
                 for _ in range(2):
-                    await subject.runner.undo(steps[:number])
-                assert (await subject.names(), await subject.leftovers()) == before
+                    await subject.runner.undo([*tried.before, *tried.steps[:number]])
+                await tried.is_undone()
             number += 1
-        assert await subject.mark(source) == "source"
-        await subject.drop(source)
+        assert count >= 1
+        await source.drop(subject)
+
+    @pytest.mark.parametrize("verb", POOL_VERBS)
+    async def test_repeated_after_a_failure_at_each_step(self, subject: Subject, verb: str) -> None:
+        """Twice is once: what was done already, wholly or up to some step, is done to its end."""
+        source = await source_for(subject, verb)
+        number = count = 0
+        while number <= count:
+            tried = await attempt(subject, verb, source)
+            count = len(tried.steps)
+            await subject.runner.do(tried.steps[:number])
+            for _ in range(2):
+                await subject.runner.do(tried.steps)
+            await tried.is_done()
+            await tried.clean()
+            number += 1
+        assert count >= 1
+        await source.drop(subject)
+
+    @pytest.mark.parametrize("verb", POOL_VERBS)
+    async def test_killed_in_the_middle(self, subject: Subject, verb: str) -> None:
+        """The command dies on the host. Half of it is never shown as a volume; repeated it ends, undone it is gone."""
+        source = await source_for(subject, verb)
+        for number, moment in enumerate(MOMENTS):
+            tried = await attempt(subject, verb, source)
+            running = asyncio.create_task(try_and_fail(tried.steps, subject))
+            await asyncio.sleep(moment)
+            script = _KILL.replace("NAME", tried.volume.name)
+            await subject.hosts.run(subject.host, Ready(("sh", "-s"), input=script), gate=None, seconds=30)
+            await running
+            await _mended(tried, undo=number % 2 == 1)
+        await source.drop(subject)
+
+    @pytest.mark.parametrize("verb", POOL_VERBS)
+    async def test_unreachable_in_the_middle(self, subject: Subject, verb: str) -> None:
+        """The connection is cut while the command runs, and the controller hears no answer."""
+        subject.needs("set_host_link")
+        source = await source_for(subject, verb)
+        for undo in (False, True):
+            tried = await attempt(subject, verb, source)
+            await _cut_off(tried)
+            await _mended(tried, undo=undo)
+        await source.drop(subject)
+
+    @pytest.mark.parametrize("verb", POOL_VERBS)
+    async def test_a_host_that_dies_in_the_middle(self, subject: Subject, verb: str) -> None:
+        """Its plug is pulled; afterwards it is on again."""
+        subject.needs("crash")
+        source = await source_for(subject, verb)
+        for undo in (False, True):
+            tried = await attempt(subject, verb, source)
+            await _dies(tried)
+            await _mended(tried, undo=undo)
+        await source.drop(subject)
 
     async def test_two_callers_make_one_volume(self, subject: Subject) -> None:
         """The same call at once ends as one."""
@@ -56,35 +122,94 @@ class PoolFaultSuite:
         await asyncio.gather(subject.runner.do(removal), other.do(removal))
         assert volume.name not in await subject.names()
 
+    async def test_many_callers_make_many_volumes(self, subject: Subject) -> None:
+        """Different volumes at once do not get in each other's way."""
+        volumes = [subject.volume() for _ in range(6)]
+        plans = [await subject.create(volume) for volume in volumes]
+        await asyncio.gather(*(subject.runner.do(steps) for steps in plans))
+        assert {volume.name for volume in volumes} <= await subject.names()
+        removals = [await subject.remove(volume) for volume in volumes]
+        await asyncio.gather(*(subject.runner.do(steps) for steps in removals))
+        assert not {volume.name for volume in volumes} & await subject.names()
+
     async def test_a_host_that_does_not_answer(self, subject: Subject) -> None:
         dead = subject.context(subject.dead_host)
         with pytest.raises(UnreachableError):
             await subject.runner.facts(subject.pool.facts(dead))
-        alive = await subject.pool_facts()
-        steps = subject.pool.create(dead, subject.volume(), alive)
+        steps = subject.pool.create(dead, subject.volume(), await subject.pool_facts())
         with pytest.raises(UnreachableError):
             await subject.runner.do(steps)
+
+    async def test_a_stale_generation_makes_and_removes_nothing(self, subject: Subject) -> None:
+        """A controller that was asleep while the volume was leased to others."""
+        volume = await subject.made("mine")
+        now = volume.model_copy(update={"generation": 5})
+        facts = await subject.pool_facts()
+        await subject.runner.do(subject.pool.create(subject.context(), now, facts))
+        late = subject.other_runner("late", epoch=9)
+        with pytest.raises(StaleError):
+            await late.do(subject.pool.remove(subject.context(), volume, facts))
+        assert await subject.mark(volume) == "mine"
+        subject.generations[volume.id] = 5
+        await subject.drop(volume)
 
 
 class ExportFaultSuite:
     """Inherit and provide the fixture `subject`."""
 
-    async def test_a_grant_is_undone_after_a_failure_at_each_step(self, subject: Subject) -> None:
-        subject.require(Cap.AUTHORIZE)
-        volume, client = await subject.made("mine"), subject.clients[0]
-        number, generation, steps = 0, 0, await subject.authorize(volume, client, 0)
-        assert steps
-        while number <= len(steps):
+    @pytest.mark.parametrize("verb", ["authorize", "lend"])
+    async def test_a_grant_is_undone_after_a_failure_at_each_step(self, subject: Subject, verb: str) -> None:
+        source = await source_for(subject, verb)
+        number = count = 0
+        while number <= count:
             for done in {max(number - 1, 0), number}:
-                generation += 1
-                steps = await subject.authorize(volume, client, generation)
-                await subject.runner.do(steps[:done])
+                tried = await attempt(subject, verb, source)
+                count = len(tried.steps)
+                await subject.runner.do(tried.steps[:done])
                 for _ in range(2):
-                    await subject.runner.undo(steps[:number])
-                assert await subject.grants(volume) == []
-                assert await subject.reads(client, volume) is None
+                    await subject.runner.undo(tried.steps[:number])
+                await tried.is_undone()
+                assert await subject.reads(subject.clients[0], tried.volume) is None
+                await subject.drop(tried.volume)
             number += 1
-        await subject.drop(volume)
+        assert count >= 1
+        await source.drop(subject)
+
+    @pytest.mark.parametrize("verb", EXPORT_VERBS)
+    async def test_a_grant_repeated_after_a_failure_at_each_step(self, subject: Subject, verb: str) -> None:
+        source = await source_for(subject, verb)
+        number = count = 0
+        while number <= count:
+            tried = await attempt(subject, verb, source)
+            count = len(tried.steps)
+            await subject.runner.do(tried.steps[:number])
+            for _ in range(2):
+                await subject.runner.do(tried.steps)
+            await tried.is_done()
+            await tried.clean()
+            number += 1
+        assert count >= 1
+        await source.drop(subject)
+
+    @pytest.mark.parametrize("verb", EXPORT_VERBS)
+    async def test_a_grant_while_the_host_is_unreachable(self, subject: Subject, verb: str) -> None:
+        subject.needs("set_host_link")
+        source = await source_for(subject, verb)
+        for undo in (False, True):
+            tried = await attempt(subject, verb, source)
+            await _cut_off(tried)
+            await _mended(tried, undo=undo)
+        await source.drop(subject)
+
+    @pytest.mark.parametrize("verb", EXPORT_VERBS)
+    async def test_a_grant_while_the_host_dies(self, subject: Subject, verb: str) -> None:
+        subject.needs("crash")
+        source = await source_for(subject, verb)
+        for undo in (False, True):
+            tried = await attempt(subject, verb, source)
+            await _dies(tried)
+            await _mended(tried, undo=undo)
+        await source.drop(subject)
 
     async def test_two_callers_make_one_grant(self, subject: Subject) -> None:
         subject.require(Cap.AUTHORIZE)
@@ -113,9 +238,8 @@ class ExportFaultSuite:
         ):
             with pytest.raises(StaleError):
                 await late.do(steps)
-        again = await subject.authorize(volume, first, 5)
         taken_over = subject.other_runner("taken over", epoch=2)
-        await taken_over.do(again)
+        await taken_over.do(await subject.authorize(volume, first, 5))
         with pytest.raises(StaleError):
             await subject.runner.do(await subject.revoke(volume, first, 5))
         assert await subject.grants(volume) == before
@@ -128,12 +252,39 @@ class ExportFaultSuite:
             await subject.runner.facts(subject.export.facts(subject.context(subject.dead_host)))
 
 
-async def _made_by(subject: Subject, verb: str, source: Volume, volume: Volume, archive: str) -> Steps:
-    match verb:
-        case "create":
-            return await subject.create(volume)
-        case "clone":
-            return await subject.clone(source, volume)
-        case "snapshot":
-            return await subject.snapshot(source, volume)
-    return (*await subject.create(volume), *await subject.fill(volume, archive))
+async def _cut_off(tried: Attempt) -> None:
+    """Begin, and cut the host off the network until the controller has given up; then it is back."""
+    subject = tried.subject
+    assert subject.set_host_link is not None
+    running = asyncio.create_task(try_and_fail(tried.steps, subject))
+    await asyncio.sleep(MOMENTS[1])
+    subject.set_host_link(False)
+    try:
+        await subject.forget_connections()
+        await running
+    finally:
+        subject.set_host_link(True)
+
+
+async def _dies(tried: Attempt) -> None:
+    subject = tried.subject
+    assert subject.crash is not None
+    running = asyncio.create_task(try_and_fail(tried.steps, subject))
+    await asyncio.sleep(MOMENTS[1])
+    await subject.crash()
+    await subject.forget_connections()
+    await running
+
+
+async def _mended(tried: Attempt, *, undo: bool) -> None:
+    """What is left is whole or named; then the steps are repeated, or undone if they can be."""
+    await tried.whole_or_named()
+    if undo and tried.verb not in ONLY_FORWARD and tried.verb != "resize":
+        await tried.undo()
+        await tried.is_undone()
+        if tried.verb in EXPORT_VERBS:
+            await tried.subject.drop(tried.volume)
+        return
+    await tried.subject.runner.do(tried.steps)
+    await tried.is_done()
+    await tried.clean()

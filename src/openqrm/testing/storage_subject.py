@@ -23,7 +23,7 @@ import pytest
 from openqrm.domain.errors import CommandFailedError
 from openqrm.domain.storage import Storage, Volume
 from openqrm.engine.ports import Ready
-from openqrm.plugin_api.drivers import Medium, NoSettings, StorageContext, StorageType, confirmed
+from openqrm.plugin_api.drivers import Medium, NoSettings, Placed, StorageContext, StorageType, confirmed
 from openqrm.plugin_api.loading import load
 from openqrm.plugin_api.values import Secret
 from openqrm.testing.cases import provided_export, provided_pool
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from openqrm.testing.access import Access
 
 _IDS = itertools.count(1)
+SMALL_MB = 160
 SIZE_MB = 32
 """Of a volume on a BLOCK pool unless a test says otherwise; a tree has no size."""
 
@@ -51,7 +52,13 @@ class Subject:
 
     `dead_host` is a resource that does not answer. `clients` are at least two machines and `access` is what they do.
     `restart` restarts the host's export software (and for a machine may restart all of it) and waits until it serves.
-    `set_host_link` cuts the storage host off the network, or brings it back; None where a test cannot.
+    `set_host_link` cuts the storage host off the network, or brings it back. `crash` pulls its plug, and waits until it
+    is up again and serves. `grant_by_hand` (location, client) lets a client write to what is there, as an operator at
+    the host's shell would, also beside a grant of ours. `small_settings` are those of a storage on the same host whose
+    pool has about SMALL_MB, on a place of its own. `used_kb` tells what the pool really uses, where the file system
+    that holds the volume's location does not. Tests that need what is None are skipped, and say so.
+
+    `host_kind` and `packages` (Debian's, of the software that does the work) are for the report.
     """
 
     name: str
@@ -65,6 +72,12 @@ class Subject:
     access: Access | None = None
     restart: Callable[[], Awaitable[None]] | None = None
     set_host_link: Callable[[bool], None] | None = None
+    crash: Callable[[], Awaitable[None]] | None = None
+    grant_by_hand: Callable[[str, Client], Awaitable[None]] | None = None
+    small_settings: dict[str, object] | None = None
+    used_kb: Callable[[], Awaitable[int]] | None = None
+    host_kind: str = "namespace host"
+    packages: tuple[str, ...] = ()
     settings: dict[str, object] = field(default_factory=dict)
     generations: dict[int, int] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
@@ -128,6 +141,23 @@ class Subject:
         usual = SIZE_MB if self.medium is Medium.BLOCK else 0
         size = usual if size_mb is None else size_mb
         return Volume(id=number, name=name or f"v{number}", storage_id=1, size_mb=size)
+
+    @property
+    def is_block(self) -> bool:
+        """Whether volumes are devices, which have a size."""
+        return self.medium is Medium.BLOCK
+
+    @property
+    def place(self) -> str:
+        """Where the pool's volumes are: a directory, volume group or dataset."""
+        settings = self.context().pool
+        assert isinstance(settings, Placed), "a pool's settings have `place`"  # noqa: S101
+        return settings.place
+
+    def small(self) -> Self:
+        """The same on the small pool."""
+        self.needs("small_settings")
+        return replace(self, settings=dict(self.small_settings or {}))
 
     def where(self, volume: Volume) -> str:
         """The volume's location."""
@@ -228,6 +258,11 @@ class Subject:
         self.known[volume.id, client.resource_id] = texts
         return replace(client, secrets={name: Secret(key=keys[name]) for name in names})
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a client needs to know something that no other machine knows."""
+        return bool(self.export_declared and self.export_declared.secrets)
+
     def wrong_secrets(self) -> dict[str, str]:
         """Secrets of the right shape that nobody was told."""
         return {
@@ -237,8 +272,9 @@ class Subject:
     # --- What client machines do.
 
     def attach(self, volume: Volume, client: Client) -> Mapping[str, str]:
-        """What a client is told of a volume, without the secrets."""
-        return self.export.attach(self.context(), volume, self.where(volume), client)
+        """What a client is told of a volume, without the secrets. The record of it has its last generation by then."""
+        now = volume.model_copy(update={"generation": self.generations.get(volume.id, 0)})
+        return self.export.attach(self.context(), now, self.where(volume), client)
 
     def lent(self, volume: Volume, client: Client) -> Mapping[str, str]:
         """What a client is told of a volume that it is lent."""
@@ -312,16 +348,43 @@ class Subject:
         for volume in volumes:
             await self.runner.do(await self.remove(volume))
 
+    def needs(self, name: str) -> None:
+        """Skip what the fixture gives no means for."""
+        if getattr(self, name) is None:
+            pytest.skip(f"{self.name}: the fixture gives no {name}")
+
+    async def forget_connections(self) -> None:
+        """What a controller has open to the host is lost to it."""
+        forget = getattr(self.hosts, "forget", None)
+        if forget is not None:
+            await forget(self.host)
+
+    async def pool_uses_kb(self, volume: Volume) -> int:
+        """Kilobytes of the pool that are in use, after all is on the disk."""
+        if self.used_kb is not None:
+            return await self.used_kb()
+        where = self.where(volume)
+        device = await self.shell('[ -b "$1" ] && echo yes || echo no', where)
+        if device.strip() == "yes":
+            pytest.skip(f"{self.name}: {where} is a device and the fixture gives no used_kb")
+        return int(await self.shell("sync; df -kP \"$1\" | awk 'NR == 2 { print $3 }'", where))
+
     def require(self, *capabilities: Cap) -> None:
         """Skip what the type does not declare."""
         for capability in capabilities:
             if capability not in self.declared:
                 pytest.skip(f"{self.name} does not declare {capability}")
 
+    async def has(self, capability: Cap) -> bool:
+        """Whether it is declared, and the driver says that this host has it."""
+        if capability not in self.declared:
+            return False
+        of_pool = capability in self.pool_declared.capabilities
+        facts = await self.pool_facts() if of_pool else await self.export_facts()
+        return confirmed(self.pool if of_pool else self.export, capability, self.context(), facts)
+
     async def confirm(self, capability: Cap) -> None:
         """Skip what the type does not declare, or declares and this host has not, as the driver says."""
         self.require(capability)
-        of_pool = capability in self.pool_declared.capabilities
-        facts = await self.pool_facts() if of_pool else await self.export_facts()
-        if not confirmed(self.pool if of_pool else self.export, capability, self.context(), facts):
+        if not await self.has(capability):
             pytest.skip(f"{self.name}: this host has no {capability}, and the driver says so")

@@ -23,16 +23,20 @@ skip its tests, except where the driver's `confirms` says that this very host do
 
 from __future__ import annotations
 
+from openqrm.testing.storage_copy_suite import PoolCopySuite
 from openqrm.testing.storage_export_suite import ExportSuite as _ExportSuite
 from openqrm.testing.storage_fault_suite import ExportFaultSuite, PoolFaultSuite
+from openqrm.testing.storage_grant_suite import GrantSuite, LendSuite
+from openqrm.testing.storage_limit_suite import PoolLimitSuite
+from openqrm.testing.storage_plan_suite import ExportPlanSuite, PoolPlanSuite
 from openqrm.testing.storage_pool_suite import PoolSuite as _PoolSuite
 
 
-class PoolSuite(_PoolSuite, PoolFaultSuite):
+class PoolSuite(PoolPlanSuite, _PoolSuite, PoolCopySuite, PoolLimitSuite, PoolFaultSuite):
     """A pool alone."""
 
 
-class ExportSuite(_ExportSuite, ExportFaultSuite):
+class ExportSuite(ExportPlanSuite, _ExportSuite, GrantSuite, LendSuite, ExportFaultSuite):
     """An export over a pool of its medium."""
 
 
