@@ -29,7 +29,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
     missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None]
     if os.geteuid() != 0 or missing:
         pytest.skip(f"needs root and: {', '.join(missing)}")
-    with real_storage(tmp_path_factory.mktemp("nfs"), "rmtest") as running:
+    with real_storage(tmp_path_factory.mktemp("nfs"), f"n{os.getpid() % 100000}") as running:
         yield running
 
 
