@@ -27,9 +27,8 @@ def run(directory: Path, script: str, *, check: bool = True) -> list[str]:
     (directory / "agent").write_bytes(agent.script())
     files = [str(directory / "agent"), *(str(NODE / f"initramfs/{stage}.sh") for stage in STAGES)]
     prelude = f"OPENQRM_RUN={directory} OPENQRM_LIBRARY=1\n" + "".join(f". {file}\n" for file in files)
-    prelude += (
-        f"KEPT={directory}/kept START_SCRIPTS={directory}/start.d\nexec 3>>{directory}/said 4>/dev/null\n" + REFUSE
-    )
+    prelude += f"KEPT={directory}/kept START_SCRIPTS={directory}/start.d\n"
+    prelude += f"exec 3>>{directory}/said 4>/dev/null\n{REFUSE}"
     done = subprocess.run(
         ["busybox", "sh", "-c", prelude + script], capture_output=True, text=True, check=False, timeout=60
     )
@@ -102,7 +101,7 @@ def test_start_scripts_run_inside_the_image_and_a_failing_one_stops_nothing(tmp_
 
 
 MOUNT = """
-await_device() { [ -e "$1" ]; }
+await_device() { DEVICE_NODE=$1 && [ -e "$1" ]; }
 need_modules() { echo "modules $*"; }
 need_programs() { :; }
 rt() { /usr/bin/env "$@"; }
@@ -191,3 +190,16 @@ def test_a_file_system_with_errors_is_checked_before_it_is_mounted(tmp_path: Pat
         assert file.read(1) == b"\x01", "the check has put it right"
     mounted(tmp_path, device, counting)
     assert (tmp_path / "ran").read_text() == "e2fsck\n", "what is clean is mounted without a check"
+
+
+def test_a_device_is_waited_for_and_may_be_named_by_what_it_carries(tmp_path: Path) -> None:
+    script = """
+    sleep() { tries=$((tries + 10)); echo waits; }
+    need_programs() { echo "needs $*"; }
+    rt() { [ ! -e "$RUN/seen" ] || echo /dev/vda1; : >"$RUN/seen"; }
+    is_device() { [ "$1" = /dev/vda1 ]; }
+    await_device PARTUUID=1-01 && echo "$DEVICE_NODE"
+    await_device /dev/vda1 && echo "$DEVICE_NODE"
+    await_device /dev/vdz9 >/dev/null || echo none
+    """
+    assert run(tmp_path, script) == ["needs blkid", "waits", "/dev/vda1", "/dev/vda1", "none"]

@@ -3,8 +3,9 @@
 
 DEVICE_SECONDS=30
 
-mount_block() { # DEVICE DIR: mounts what file system is there, read-only with ROOT_READ_ONLY=1; ROOT_FS if it must be one
+mount_block() { # DEVICE (or UUID=, LABEL=, PARTUUID=, PARTLABEL=) DIR: mounts what file system is there, read-only with ROOT_READ_ONLY=1; ROOT_FS if it must be one
 	await_device "$1" || refuse "this machine has no device $1"
+	set -- "$DEVICE_NODE" "$2"
 	file_system "$1"
 	if [ -z "$FOUND" ] && [ "${FILLING:-0}" = 1 ]; then
 		make_file_system "$1"
@@ -19,9 +20,18 @@ mount_block() { # DEVICE DIR: mounts what file system is there, read-only with R
 	mount -t "$FOUND" -o "$access" "$1" "$2" || refuse "$1 ($FOUND) cannot be mounted"
 }
 
-await_device() { # DEVICE: its node comes when the driver has seen it
+is_device() { # PATH
+	[ -b "$1" ]
+}
+
+await_device() { # DEVICE: sets DEVICE_NODE; it comes when the driver has seen it
+	case $1 in /*) ;; *) need_programs blkid ;; esac
 	tries=0
-	until [ -b "$1" ]; do
+	while :; do
+		DEVICE_NODE=$1
+		# busybox' findfs knows no partition by what the table says of it.
+		case $1 in /*) ;; *) DEVICE_NODE=$(rt blkid -c /dev/null -l -o device -t "$1") ;; esac
+		is_device "$DEVICE_NODE" && return 0
 		[ "$tries" -lt "$((DEVICE_SECONDS * 5))" ] || return 1
 		tries=$((tries + 1))
 		sleep 0.2

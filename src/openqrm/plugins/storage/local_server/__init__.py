@@ -1,0 +1,1 @@
+"""Roots on partitions of the machine that runs them."""

@@ -1,0 +1,1 @@
+"""Roots in the memory of machines."""
