@@ -49,6 +49,7 @@ prepare_deployment() {
 	case $METHOD in
 	switch) prepare_root ;;
 	kexec) load_other_kernel ;;
+	disk) write_disks ;;
 	reboot) ;;
 	*) refuse "unknown method $METHOD" ;;
 	esac
@@ -109,6 +110,13 @@ become_image() { # never returns if it works
 		sync
 		reboot -f
 		;;
+	disk) # said before the restart: from here on the boot script is that of its own disks
+		finish "$ID" 0 "the disks are written; restarting from them"
+		sleep 2
+		close_stream
+		sync
+		reboot -f
+		;;
 	switch) switch_to_image ;;
 	esac
 }
@@ -135,6 +143,7 @@ undo_deployment() { # false when something stays mounted
 	undo=0
 	leave_set FROM_ "$FROM_MNT" || undo=1
 	leave_set TO_ "$TO_MNT" || undo=1
+	leave_set STORE_ "$STORE_MNT" || undo=1
 	leave_set '' "$ROOT_MNT" || undo=1
 	rm -f /run/openqrm/deployment.env /run/openqrm/vmlinuz /run/openqrm/initrd "$KEPT"
 	rm -rf "$START_SCRIPTS"

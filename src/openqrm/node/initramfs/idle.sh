@@ -3,7 +3,7 @@
 
 perform() { # ID VERB
 	case $2 in
-	deploy | idle | transfer) echo "$2 $1" >/run/openqrm/first ;;
+	deploy | grab | idle | transfer) echo "$2 $1" >/run/openqrm/first ;;
 	reboot | poweroff) # not by the first process: it may hang in a deployment whose storage is gone
 		finish "$1" 0 "$2 now"
 		close_stream
@@ -26,6 +26,7 @@ wait_for_orders() {
 		case $verb in
 		deploy) deploy "$id" ;;
 		transfer) transfer "$id" ;;
+		grab) grab "$id" ;;
 		idle) finish "$id" 0 "idle already" ;;
 		esac
 	done

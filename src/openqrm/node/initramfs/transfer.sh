@@ -8,44 +8,57 @@ MARKER=.openqrm-transfer
 ATTRIBUTES=.openqrm-attributes # extended attributes of an image on storage that cannot keep them (NFS)
 
 transfer() { # ID
+	begin_order "$1"
+	(perform_transfer) </dev/null 2>&1 4<&- | tee /run/openqrm/deploy.log
+	end_order FROM_ "$FROM_MNT" TO_ "$TO_MNT"
+}
+
+begin_order() { # ID: something is copied with nothing booted
 	ID=$1
 	ASSIGNMENTS=/run/openqrm/transfer.env
-	rm -f /run/openqrm/deploy.error "$RUN/transferred"
+	rm -f /run/openqrm/deploy.error "$RUN/order.result"
 	say "progress $ID 1 fetching the transfer"
-	# A subshell, so that refuse and a hook's own exit end it and not the machine.
-	(perform_transfer) </dev/null 2>&1 4<&- | tee /run/openqrm/deploy.log
+}
+
+fetch_order() { # transfer|disks, in a subshell, so that refuse and a hook's own exit end it and not the machine
+	FETCH_SECONDS=300
+	if ! fetch "$API/node/v1/$1/$ID" "$ASSIGNMENTS"; then
+		answered "$ASSIGNMENTS"
+		refuse "nothing to be had for this order: $ANSWER"
+	fi
+	# shellcheck source=/dev/null
+	. "$ASSIGNMENTS"
+	[ -z "${STORAGE_NIC:-}" ] || bring_up_storage_nic "$STORAGE_NIC"
+}
+
+end_order() { # PREFIX DIR …: unmounts these sets, and reports
 	undone=1
-	leave_set FROM_ "$FROM_MNT" || undone=0
-	leave_set TO_ "$TO_MNT" || undone=0
-	rm -f "$ASSIGNMENTS"
+	while [ "$#" -gt 0 ]; do
+		leave_set "$1" "$2" || undone=0
+		shift 2
+	done
+	rm -f "$ASSIGNMENTS" "$RUN/root-mount"
 	ASSIGNMENTS=/run/openqrm/deployment.env
 	result=1
 	first_line /run/openqrm/deploy.error
 	[ -n "$LINE" ] || LINE=$(tail -n 1 /run/openqrm/deploy.log)
-	if [ -f "$RUN/transferred" ]; then
+	if [ -f "$RUN/order.result" ]; then
 		result=0
-		first_line "$RUN/transferred"
+		first_line "$RUN/order.result"
 	fi
 	[ "$undone" = 1 ] || restart_unclean "$LINE"
 	finish "$ID" "$result" "$LINE"
 }
 
 perform_transfer() {
-	FETCH_SECONDS=300
-	if ! fetch "$API/node/v1/transfer/$ID" "$ASSIGNMENTS"; then
-		answered "$ASSIGNMENTS"
-		refuse "no transfer to be had: $ANSWER"
-	fi
-	# shellcheck source=/dev/null
-	. "$ASSIGNMENTS"
+	fetch_order transfer
 	has_set FROM_ || refuse "the transfer has no source"
 	has_set TO_ || refuse "the transfer has no target"
-	[ -z "${STORAGE_NIC:-}" ] || bring_up_storage_nic "$STORAGE_NIC"
 	mount_set FROM_ "$FROM_MNT" read || exit 1
 	mount_set TO_ "$TO_MNT" fill || exit 1
 	copy_tree "$FROM_MNT" "$TO_MNT" 5 95
 	unmount_below "$TO_MNT" || refuse "the target is still in use, so it may not be whole"
-	echo "$COPIED" >"$RUN/transferred"
+	echo "$COPIED" >"$RUN/order.result"
 }
 
 fill_root() { # ROOT: what the deployment is filled from, before anything else is done to the root
