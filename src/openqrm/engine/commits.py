@@ -47,7 +47,8 @@ class Commit:
     def __call__(self, writer: Writer, operation: Operation) -> tuple[Work, Decision]:
         """The work as stored, and what follows. ChangeFailedError."""
         work = replace(self.work, operation=operation)
-        state = replace(self.work.state, cancelled=operation.cancel_requested)
+        # Whether it may still be undone is asked anew each time: a change may have said that it no longer can.
+        state = replace(self.work.state, cancelled=operation.cancel_requested, forward_only=operation.forward_only)
         raised: list[Raise] = []
         decision = Decision(state, self.command)
         if self.outcome is not None:

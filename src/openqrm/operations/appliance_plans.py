@@ -233,7 +233,7 @@ def _take_disks(context: PlanContext, parts: _Parts) -> Steps:
         Wait(
             name="grabbed",
             title=f"{parts.resource.name}'s disks are in {parts.image.name}",
-            condition="order.done",
+            condition="worker.transferred",
             arguments={"order_id": Output(step="grab", field="order_id").model_dump()},
             timeout=_HUMAN_SECONDS,
         ),

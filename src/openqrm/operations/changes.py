@@ -16,6 +16,7 @@ from openqrm.operations import kernel, leases, states
 from openqrm.operations.core_plugins import installed
 from openqrm.operations.grants import GRANT_CHANGES
 from openqrm.operations.loans import LOAN_CHANGES
+from openqrm.operations.workers import WORKER_CHANGES
 
 if TYPE_CHECKING:
     from openqrm.domain.model import Record
@@ -113,9 +114,9 @@ def recall_order(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     return {"sent_back": True}
 
 
-def set_result(writer: Writer, call: ChangeCall) -> dict[str, Any]:
-    """`result`: what the operation found, for whoever called it."""
-    writer.update(writer.get(Operation, call.operation_id), result=dict(call.arguments["result"]))
+def commit(writer: Writer, call: ChangeCall) -> dict[str, Any]:
+    """The operation only goes forward from here on: what it has done is in use, and is not taken back any more."""
+    writer.update(writer.get(Operation, call.operation_id), forward_only=True)
     return {}
 
 
@@ -145,7 +146,8 @@ CHANGES: dict[str, ChangeFunction] = {
     "lease.release": leases.release,
     "lease.undo-acquire": leases.undo_acquire,
     **LOAN_CHANGES,
-    "operation.result": set_result,
+    **WORKER_CHANGES,
+    "operation.commit": commit,
     "resource.take": leases.take_resource,
     "resource.give-back": leases.give_back_resource,
 }

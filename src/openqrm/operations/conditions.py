@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.resource import Health, MachineOrder, Phase, Resource
 from openqrm.operations.core_orders import ORDER_CONDITIONS
+from openqrm.operations.workers import WORKER_CONDITIONS
 from openqrm.plugin_api.changes import Progress
 
 if TYPE_CHECKING:
@@ -99,4 +100,5 @@ CONDITIONS: dict[str, ConditionFunction] = {
     "resource.gone": machine_gone,
     "resource.back": machine_back,
     **ORDER_CONDITIONS,
+    **WORKER_CONDITIONS,
 }

@@ -145,4 +145,3 @@ def drop_secret(writer: Writer, call: ChangeCall) -> dict[str, Any]:
 
 
 GRANT_CHANGES: dict[str, ChangeFunction] = {"secret.make": make_secret, "secret.drop": drop_secret}
-

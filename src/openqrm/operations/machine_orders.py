@@ -8,6 +8,7 @@ from openqrm.domain.appliance import Appliance, AppliancePhase
 from openqrm.domain.event import Severity
 from openqrm.domain.lease import Lease
 from openqrm.domain.machine import Stage, meant_to_run
+from openqrm.domain.operation import UNFINISHED, Operation
 from openqrm.domain.resource import MachineOrder, Phase, Resource
 from openqrm.operations import states
 from openqrm.operations.machine_messages import Ack, Done, Log, OrderProgress
@@ -50,13 +51,15 @@ def deploy_pending(reader: Reader, resource: Resource) -> MachineOrder | None:
 def boot_changed(writer: Writer, resource: Resource, boot_id: str, *, ticket: bool) -> None:
     """The machine is in its initramfs after another boot: its old orders are settled.
 
-    With a ticket a deployment goes on (kexec, a reboot, a crash in the middle), unless it was called off, and a machine
-    whose appliance is meant to run is ordered to deploy it again. Without one, which only a machine that holds no lease
-    may be, nothing is handed over to the new boot.
+    With a ticket a deployment goes on (kexec, a reboot, a crash in the middle), unless it was called off, as does a
+    transfer, and a machine whose appliance is meant to run is ordered to deploy it again. Without one, which only a
+    machine that holds no lease or loan may be, nothing is handed over to the new boot.
     """
     deploying = False
     called_off = _last_idle(writer, resource)
-    for order in writer.find(MachineOrder, resource_id=resource.id, state__in=OPEN):
+    restarts = _restarts(writer, resource)
+    unfinished = writer.find(MachineOrder, resource_id=resource.id, state__in=OPEN)
+    for order in (*unfinished, *_failed_grabs(writer, resource)):
         if order.verb in _FULFILLED_BY_BOOT:
             writer.update(order, state="done", progress=100, text="the machine booted anew")
         elif order.verb == "deploy" and (order.id < called_off or resource.phase is Phase.RETURNING):
@@ -64,6 +67,8 @@ def boot_changed(writer: Writer, resource: Resource, boot_id: str, *, ticket: bo
         elif order.verb == "deploy" and ticket:
             writer.update(order, state="open", boot_id=boot_id)
             deploying = True
+        elif order.verb in ("transfer", "grab") and ticket and order.id > restarts.get(order.operation_id, -1):
+            writer.update(order, state="open", boot_id=boot_id)
         elif order.verb == "deploy":
             writer.update(order, state="void", text="the machine came back without its boot ticket")
         else:
@@ -78,10 +83,24 @@ def boot_changed(writer: Writer, resource: Resource, boot_id: str, *, ticket: bo
         writer.event(text, severity=Severity.WARNING, source=SOURCE, about=resource)
 
 
+def _failed_grabs(reader: Reader, resource: Resource) -> Sequence[MachineOrder]:
+    """Grabs that an operation which cannot be undone still waits for: a restart tries them again."""
+    found = reader.find(MachineOrder, resource_id=resource.id, verb="grab", state="failed", operation_id__null=False)
+    wanted = {order.operation_id for order in found}
+    waiting = reader.find(Operation, id__in=sorted(wanted), status__in=sorted(UNFINISHED), forward_only=True)
+    return [order for order in found if order.operation_id in {one.id for one in waiting}]
+
+
 def _last_idle(reader: Reader, resource: Resource) -> int:
     """The newest order to go idle, whatever became of it: what was to be deployed before was called off by it."""
     newest = reader.find(MachineOrder, order="-id", limit=1, resource_id=resource.id, verb="idle")
     return newest[0].id if newest else -1
+
+
+def _restarts(reader: Reader, resource: Resource) -> dict[int | None, int]:
+    """The newest order to restart of each operation: it called off what the operation had ordered before."""
+    found = reader.find(MachineOrder, resource_id=resource.id, verb="reboot", operation_id__null=False)
+    return {order.operation_id: order.id for order in found}
 
 
 def deployed(writer: Writer, resource: Resource, image: str) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RECORD = "record"
 """The step that makes a volume's row, of the operations that make volumes."""
-_MAKERS = ("volume.create", "volume.import", "volume.clone", "volume.snapshot", "image.move")
+_MAKERS = ("volume.create", "volume.import", "volume.clone", "volume.snapshot", "volume.grab", "image.move")
 _COPY_SECONDS = 3600
 """An image of some gigabytes over a management network."""
 

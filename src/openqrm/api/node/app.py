@@ -19,7 +19,7 @@ from openqrm.domain.errors import ConflictError, NotFoundError, OpenqrmError, Un
 from openqrm.domain.resource import Resource
 from openqrm.netboot import handover, tickets
 from openqrm.netboot.lookup import decision_for
-from openqrm.operations import deployment, machine_tokens, machines
+from openqrm.operations import deployment, disks, machine_tokens, machines, transfers
 from openqrm.operations.machine_report import Report
 
 if TYPE_CHECKING:
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
     from openqrm.api.node.context import NodeContext
     from openqrm.operations.machine_tokens import Session
+    from openqrm.operations.mounting import Surroundings
     from openqrm.plugin_api.records import Reader
 
     Handler = Callable[[Request], Awaitable[Response]]
+    OrderAnswer = Callable[[Reader, Session, int, Surroundings], dict[str, str]]
 
 MAX_REPORT = 256 * 1024
 """Bytes of a registration; a machine with a thousand disks stays below."""
@@ -124,6 +126,23 @@ class NodeApi:
                 return deployment.assignments(writer, _known(writer, token), self._around)
 
         return wire.plain(wire.assignments(await self._hub.writing(compute)))
+
+    async def transfer(self, request: Request) -> Response:
+        """What the machine is to copy by an order."""
+        return await self._ordered(request, transfers.assignments)
+
+    async def disks(self, request: Request) -> Response:
+        """Where the machine's disks go by an order."""
+        return await self._ordered(request, disks.assignments)
+
+    async def _ordered(self, request: Request, answer: OrderAnswer) -> Response:
+        token, number = wire.bearer(request.scope["headers"]), request.path_params["order"]
+
+        def compute() -> dict[str, str]:
+            with self._context.database.read() as reader:
+                return answer(reader, _known(reader, token), number, self._around)
+
+        return wire.plain(wire.assignments(await self._hub.blocking(compute)))
 
     async def boot(self, request: Request) -> Response:
         """What the machine boots next, for one that leaves by kexec."""
@@ -262,6 +281,8 @@ def create_node_app(context: NodeContext, hub: Hub | None = None) -> Starlette:
         Route("/stream", StreamEndpoint(context, hub), methods=["POST"]),
         Route("/register", _answers(api.register), methods=["POST"]),
         Route("/deployment", _answers(api.deployment), methods=["GET"]),
+        Route("/transfer/{order:int}", _answers(api.transfer), methods=["GET"]),
+        Route("/disks/{order:int}", _answers(api.disks), methods=["GET"]),
         Route("/boot", _answers(api.boot), methods=["GET"]),
         Route("/ticket", _answers(api.ticket), methods=["GET"]),
         Route("/files/{name}", _answers(api.file), methods=["GET"]),
