@@ -1,4 +1,4 @@
-"""The lab's storage host: sshd and nfs-ganesha in namespaces and a root of their own, at 10.99.0.2.
+"""The lab's storage host: sshd, nfs-ganesha and tgt (if it is installed) in namespaces and a root of their own, 10.99.0.2.
 
 It behaves like a small machine of its own: /usr is this machine's, read-only; /etc, /var, /root and the pool
 /srv/openqrm are files of the lab; /run, /tmp, processes, host name and network are private. Its process
@@ -103,6 +103,7 @@ DIRECTORIES = (
     "etc/dbus-1",
     "etc/openqrm-lab",
     "etc/ganesha/exports.d",
+    "etc/tgt/conf.d",
     "root/.ssh",
     "var/lib/openqrm",
     "var/lib/nfs/ganesha",
@@ -113,6 +114,7 @@ DIRECTORIES = (
 CONFIGURATION = {
     "ganesha/ganesha.conf": GANESHA_CONFIGURATION,
     "ganesha/exports.d/00-none.conf": NO_EXPORT,
+    "tgt/targets.conf": "include /etc/tgt/conf.d/*.conf\n",
     "dbus-1/system.conf": DBUS_CONFIGURATION,
     "ssh/sshd_config": SSHD_CONFIGURATION,
     "passwd": ACCOUNTS,

@@ -12,6 +12,21 @@ supervise() {
     done
 }
 
+# tgtd keeps no state: tgt-admin reads its configuration into it, before anybody is let in.
+serve_tgt() {
+    mkdir -p /run/tgtd
+    tgtd -f &
+    echo $! >/run/tgtd/pid
+    until tgtadm --mode sys --op update --name State --value offline 2>/dev/null; do
+        kill -0 "$(cat /run/tgtd/pid)" || return 1
+        sleep 0.05
+    done
+    tgt-admin -e
+    tgtadm --mode sys --op update --name State --value ready
+    cp /run/tgtd/pid /run/tgtd/serving
+    wait "$(cat /run/tgtd/pid)"
+}
+
 # As on any host, before the servers start: pools keep their mounts there.
 [ ! -e /etc/fstab ] || mount -a
 
@@ -19,5 +34,8 @@ supervise() {
 supervise dbus-daemon --config-file=/etc/dbus-1/system.conf --nofork --nopidfile --nosyslog &
 while [ ! -S /run/dbus/system_bus_socket ]; do sleep 0.05; done
 supervise ganesha.nfsd -F -C -L STDERR -f /etc/ganesha/ganesha.conf -p /run/ganesha/ganesha.pid &
+if command -v tgtd >/dev/null; then supervise serve_tgt & fi
+# As on any host without systemd: services that plug-ins put there.
+for script in /etc/init.d/openqrm-*; do [ ! -x "$script" ] || "$script" start; done
 supervise /usr/sbin/sshd -D -e -f /etc/ssh/sshd_config &
 while :; do wait; sleep 1; done

@@ -1,0 +1,1 @@
+"""The `iscsi-storage` plug-in: block volumes, handed to machines over iSCSI."""
