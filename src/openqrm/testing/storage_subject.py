@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets as randomness
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -25,19 +24,17 @@ from openqrm.domain.storage import Storage, Volume
 from openqrm.engine.ports import Ready
 from openqrm.plugin_api.drivers import Medium, NoSettings, Placed, StorageContext, StorageType, confirmed
 from openqrm.plugin_api.loading import load
-from openqrm.plugin_api.values import Secret
 from openqrm.testing.cases import provided_export, provided_pool
 from openqrm.testing.steps import StepRunner
 from openqrm.testing.storage_content import ContentOfVolumes
+from openqrm.testing.storage_plans import SubjectPlans
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from openqrm.engine.ports import Hosts
-    from openqrm.plugin_api.drivers import Cap, Client, Export, ExportDriver, Grant, Pool, PoolDriver
-    from openqrm.plugin_api.facts import Facts
+    from openqrm.plugin_api.drivers import Cap, Client, Export, ExportDriver, Pool, PoolDriver
     from openqrm.plugin_api.plugin import Plugin
-    from openqrm.plugin_api.steps import Steps
     from openqrm.testing.access import Access
 
 _IDS = itertools.count(1)
@@ -47,7 +44,7 @@ SIZE_MB = 32
 
 
 @dataclass
-class Subject:
+class Subject(SubjectPlans):
     """A pool, or a pool joined with an export, on one real host.
 
     `dead_host` is a resource that does not answer. `clients` are at least two machines and `access` is what they do.
@@ -159,122 +156,11 @@ class Subject:
         self.needs("small_settings")
         return replace(self, settings=dict(self.small_settings or {}))
 
-    def where(self, volume: Volume) -> str:
-        """The volume's location."""
-        return self.pool.location(self.context(), volume)
-
-    async def pool_facts(self) -> Facts:
-        """What the pool asks."""
-        return await self.runner.facts(self.pool.facts(self.context()))
-
-    async def export_facts(self) -> Facts:
-        """What the export asks."""
-        return await self.runner.facts(self.export.facts(self.context()))
-
-    # --- Steps of the pool.
-
-    async def create(self, volume: Volume) -> Steps:
-        """The steps that make it."""
-        return self.pool.create(self.context(), volume, await self.pool_facts())
-
-    async def clone(self, source: Volume, volume: Volume) -> Steps:
-        """The steps that copy it."""
-        return self.pool.clone(self.context(), source, volume, await self.pool_facts())
-
-    async def snapshot(self, source: Volume, volume: Volume) -> Steps:
-        """The steps that make one which holds only what differs."""
-        pool: Any = self.pool
-        steps: Steps = pool.snapshot(self.context(), source, volume, await self.pool_facts())
-        return steps
-
-    async def resize(self, volume: Volume, size_mb: int) -> Steps:
-        """The steps that grow it."""
-        pool: Any = self.pool
-        steps: Steps = pool.resize(self.context(), volume, size_mb, await self.pool_facts())
-        return steps
-
-    async def fill(self, volume: Volume, archive: str) -> Steps:
-        """The steps that unpack into it."""
-        return self.pool.fill(self.context(), volume, archive, await self.pool_facts())
-
-    async def remove(self, volume: Volume) -> Steps:
-        """The steps that destroy it, at the generation of its last lease."""
-        now = volume.model_copy(update={"generation": self.generations.get(volume.id, 0)})
-        return self.pool.remove(self.context(), now, await self.pool_facts())
-
-    async def names(self) -> set[str]:
-        """The volumes on the host."""
-        return {entry.name for entry in self.pool.entries(self.context(), await self.pool_facts())}
-
-    async def leftovers(self) -> set[str]:
-        """What lies in the pool and is no volume."""
-        return set(self.pool.leftovers(self.context(), await self.pool_facts()))
-
-    # --- Steps of the export.
-
-    async def authorize(self, volume: Volume, client: Client, generation: int) -> Steps:
-        """The steps that grant access; with new secrets, which the client is told."""
-        self.generations[volume.id] = max(generation, self.generations.get(volume.id, 0))
-        told = self._told(volume, client)
-        arguments = (self.context(), volume, self.where(volume), told, generation)
-        return self.export.authorize(*arguments, await self.export_facts())
-
-    async def revoke(self, volume: Volume, client: Client, generation: int) -> Steps:
-        """The steps that take it back."""
-        arguments = (self.context(), volume, self.where(volume), client, generation)
-        return self.export.revoke(*arguments, await self.export_facts())
-
-    async def withdraw(self, grant: Grant) -> Steps:
-        """The steps that take back what no lease knows."""
-        return self.export.withdraw(self.context(), grant, await self.export_facts())
-
-    async def lend(self, volume: Volume, client: Client) -> Steps:
-        """The steps that let one more machine read."""
-        export: Any = self.export
-        facts = await self.export_facts()
-        steps: Steps = export.lend(self.context(), volume, self.where(volume), self._told(volume, client), facts)
-        return steps
-
-    async def reclaim(self, volume: Volume, client: Client) -> Steps:
-        """The steps that take that back."""
-        export: Any = self.export
-        steps: Steps = export.reclaim(self.context(), volume, self.where(volume), client, await self.export_facts())
-        return steps
-
-    async def all_grants(self) -> list[Grant]:
-        """Every grant on the host."""
-        return list(self.export.grants(self.context(), await self.export_facts()))
-
-    async def grants(self, volume: Volume) -> list[Grant]:
-        """The grants of a volume on the host, for writing."""
-        return [each for each in await self.all_grants() if each.volume == f"volume-{volume.id}" and each.writes]
-
-    def _told(self, volume: Volume, client: Client) -> Client:
-        """The client with a new secret for each that the export declares."""
-        names = self.export_declared.secrets if self.export_declared else ()
-        texts = {name: randomness.token_hex(16) for name in names}
-        keys = {name: f"grant-{volume.id}-{name}-{next(_IDS)}" for name in names}
-        self.secrets.update({keys[name]: texts[name] for name in names})
-        self.known[volume.id, client.resource_id] = texts
-        return replace(client, secrets={name: Secret(key=keys[name]) for name in names})
-
-    @property
-    def has_secrets(self) -> bool:
-        """Whether a client needs to know something that no other machine knows."""
-        return bool(self.export_declared and self.export_declared.secrets)
-
-    def wrong_secrets(self) -> dict[str, str]:
-        """Secrets of the right shape that nobody was told."""
-        return {
-            name: randomness.token_hex(16) for name in (self.export_declared.secrets if self.export_declared else ())
-        }
-
     # --- What client machines do.
 
     def attach(self, volume: Volume, client: Client) -> Mapping[str, str]:
         """What a client is told of a volume, without the secrets. The record of it has its last generation by then."""
-        now = volume.model_copy(update={"generation": self.generations.get(volume.id, 0)})
-        return self.export.attach(self.context(), now, self.where(volume), client)
+        return self.export.attach(self.context(), self.now(volume), self.where(volume), client)
 
     def lent(self, volume: Volume, client: Client) -> Mapping[str, str]:
         """What a client is told of a volume that it is lent."""
