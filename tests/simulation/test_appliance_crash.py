@@ -12,43 +12,14 @@ from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.engine import requests
 from openqrm.testing import virtual
 from openqrm.testing.crash import World, crash_everywhere
-from openqrm.testing.database import open_database
 from openqrm.testing.datacentre import STORAGE_HOST, Datacentre
 from openqrm.testing.fake_host import FakeHosts, Fault, Request
-from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from openqrm.engine.ports import Database
     from openqrm.plugin_api.records import Writer
-    from openqrm.store.database import SqlDatabase
-
-
-@pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def fresh(request: pytest.FixtureRequest) -> Iterator[Callable[[], Database]]:
-    """Makes empty databases of one kind."""
-    if request.param == "memory":
-        yield MemoryDatabase
-        return
-    source = request.getfixturevalue("postgres_server" if request.param == "postgresql" else "sqlite_files")
-    latest: list[tuple[str, SqlDatabase]] = []
-
-    def drop() -> None:
-        for url, database in latest:
-            database.close()
-            if request.param == "postgresql":
-                source.drop(url)
-        latest.clear()
-
-    def make() -> Database:
-        drop()  # worlds come one after the other: hundreds of databases would fill the server
-        url = source.fresh()
-        latest.append((url, open_database(url)))
-        return latest[0][1]
-
-    yield make
-    drop()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from openqrm.domain.appliance import Appliance, AppliancePhase
 from openqrm.domain.kernel import Kernel
-from openqrm.domain.lease import Lease, LeaseState
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.operation import OperationStatus
 from openqrm.domain.resource import Desired, Phase, Resource
@@ -25,166 +25,22 @@ from openqrm.operations.conditions import CONDITIONS
 from openqrm.operations.core_orders import ORDER_CHANGES
 from openqrm.operations.pipeline import Pipeline, Services
 from openqrm.operations.registry import Registry
-from openqrm.plugin_api.drivers import Cap, NoSettings, StorageContext
-from openqrm.plugin_api.facts import Fact
-from openqrm.plugin_api.steps import Command, Gate, Run
 from openqrm.testing.controller import Site, StoredSecrets
-from openqrm.testing.fake_host import FakeHosts
+from openqrm.testing.fake_host import FakeHost, FakeHosts
 from openqrm.testing.fake_machines import FakeMachines, idle_machine
+from openqrm.testing.fake_storage import FAKE_TYPE, STORAGE_COMMANDS, FakeDrivers
 from openqrm.testing.memory import MemoryTables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
     from openqrm.engine.ports import Database
-    from openqrm.plugin_api.drivers import Client, Grant, VolumeEntry
-    from openqrm.plugin_api.facts import Facts
     from openqrm.plugin_api.operation import Hooks
-    from openqrm.plugin_api.records import Reader
+    from openqrm.plugin_api.records import Writer
     from openqrm.plugin_api.steps import Steps
 
 STORAGE_HOST = 1
-
-
-class FakeExport:
-    """Grants and revokes on a `FakeHosts` host, behind its gate."""
-
-    def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
-        """One fact, so that planning needs the host to answer."""
-        return (Fact(name="hello", host=context.host, argv=("echo", "hello"), parse=str.strip),)
-
-    def grants(self, context: StorageContext, facts: Facts) -> Sequence[Grant]:
-        """Looked up on the fake host by tests themselves."""
-        del context, facts
-        return ()
-
-    def authorize(
-        self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
-    ) -> Steps:
-        """One gated step, undone by a gated revocation."""
-        del location, facts
-        return (
-            Run(
-                name="authorize",
-                host=context.host,
-                do=Command(argv=("grant", f"volume-{volume.id}", client.name)),
-                undo=Command(argv=("revoke", f"volume-{volume.id}")),
-                gate=Gate(volume=f"volume-{volume.id}", generation=generation),
-            ),
-        )
-
-    def revoke(
-        self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
-    ) -> Steps:
-        """One gated step."""
-        del location, client, facts
-        return (
-            Run(
-                name="revoke",
-                host=context.host,
-                do=Command(argv=("revoke", f"volume-{volume.id}")),
-                undo=Command(argv=("echo", "a revocation is not undone")),
-                gate=Gate(volume=f"volume-{volume.id}", generation=generation),
-            ),
-        )
-
-    def root_device(self, context: StorageContext, volume: Volume, location: str) -> str:
-        """The location itself."""
-        del context, volume
-        return location
-
-    def withdraw(self, context: StorageContext, grant: Grant, facts: Facts) -> Steps:
-        """One step, ungated."""
-        del facts
-        undo = Command(argv=("echo", "gone"))
-        return (Run(name="withdraw", host=context.host, do=Command(argv=("revoke", grant.volume)), undo=undo),)
-
-    def attach(self, context: StorageContext, volume: Volume, location: str, client: Client) -> Mapping[str, str]:
-        """Nothing: fake machines mount nothing."""
-        del context, volume, location, client
-        return {}
-
-
-class FakePool:
-    """Makes and removes things on a `FakeHosts` host."""
-
-    def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
-        """Nothing to know."""
-        del context
-        return ()
-
-    def entries(self, context: StorageContext, facts: Facts) -> Sequence[VolumeEntry]:
-        """None: tests look at the fake host."""
-        del context, facts
-        return ()
-
-    def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """A thing with the volume's name."""
-        del facts
-        return (_thing(context, "make", volume, undo="unmake"),)
-
-    def remove(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """The thing is unmade."""
-        del facts
-        return (_thing(context, "unmake", volume, undo="make"),)
-
-    def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
-        """A thing of its own."""
-        del source
-        return self.create(context, volume, facts)
-
-    def fill(self, context: StorageContext, volume: Volume, archive: str, facts: Facts) -> Steps:
-        """Nothing to unpack into."""
-        del context, volume, archive, facts
-        return ()
-
-    def location(self, context: StorageContext, volume: Volume) -> str:
-        """A path by name."""
-        del context
-        return f"/pool/{volume.name}"
-
-    def leftovers(self, context: StorageContext, facts: Facts) -> Sequence[str]:
-        """None: every thing is a volume's."""
-        del context, facts
-        return ()
-
-
-def _thing(context: StorageContext, verb: str, volume: Volume, *, undo: str) -> Run:
-    return Run(
-        name=verb,
-        host=context.host,
-        do=Command(argv=(verb, volume.name)),
-        undo=Command(argv=(undo, volume.name)),
-        gate=Gate(volume=f"volume-{volume.id}", generation=volume.generation),
-    )
-
-
-@dataclass(frozen=True)
-class FakeDrivers:
-    """Every storage is a fake pool with a fake export that proves revocations."""
-
-    reader: Reader
-
-    def pool(self, storage: Storage) -> FakePool:
-        """The fake pool."""
-        del storage
-        return FakePool()
-
-    def export(self, storage: Storage) -> FakeExport:
-        """The fake export."""
-        del storage
-        return FakeExport()
-
-    def context(self, storage: Storage, reader: Reader) -> StorageContext:
-        """On the storage's own resource."""
-        del reader
-        return StorageContext(storage, storage.resource_id, "10.0.0.1", NoSettings(), NoSettings())
-
-    def require(self, storage: Storage, capability: str) -> None:
-        """Everything is declared."""
-        Cap(capability)
-        del storage
 
 
 class NoHooks:
@@ -213,11 +69,15 @@ class NoHooks:
 
 @dataclass
 class Datacentre:
-    """`machines` idle machines and as many appliances as asked for, each with an image of its own."""
+    """`machines` idle machines and as many appliances as asked for, each with an image of its own.
+
+    All volumes are on the first storage, `fake1`; the others are empty.
+    """
 
     database: Database
     machines: int = 2
     appliances: int = 1
+    storages: int = 1
     hosts: FakeHosts = field(default_factory=FakeHosts)
     hooks: Hooks = field(default_factory=NoHooks)
     obeying: FakeMachines = field(init=False)
@@ -226,7 +86,8 @@ class Datacentre:
     site_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings: dict[str, Any] = {"deployments": {"fake": "fake-root"}, "storage_types": {}}
+        settings: dict[str, Any] = {"deployments": {"fake": "fake-root"}, "storage_types": {"fake": FAKE_TYPE}}
+        self.hosts.commands.update(STORAGE_COMMANDS)
         registry = Registry.of_installation()
         changes = CHANGES | ORDER_CHANGES
         planners = Planners(
@@ -245,28 +106,43 @@ class Datacentre:
         drivers: Any = FakeDrivers
         services = Services(self.site.journal, Changes(changes, settings), drivers, planners.dry_run, MemoryTables())
         self.pipeline = Pipeline(self.database, registry, services, settings)
-        self.obeying = FakeMachines(self.database)
+        self.obeying = FakeMachines(self.database, self.hosts)
         self._fill()
 
     def _fill(self) -> None:
         with self.database.write() as writer:
-            host = writer.insert(
-                Resource(
-                    name="storage1",
-                    type="server",
-                    manual=True,
-                    address="10.0.0.1",
-                    phase=Phase.UNKNOWN,
-                )
-            )
-            storage = writer.insert(Storage(name="fake1", type="fake", resource_id=host.id))
+            storage = self._storage(writer, 1)
             writer.insert(Kernel(name="default", version="6.1", default=True, ready=True))
             for number in range(1, self.machines + 1):
                 writer.insert(idle_machine(number + 100))
+            disk = self.hosts.host(STORAGE_HOST)
             for number in range(1, self.appliances + 1):
-                volume = writer.insert(Volume(name=f"volume{number}", storage_id=storage.id, phase=VolumePhase.READY))
+                name = f"volume{number}"
+                volume = writer.insert(Volume(name=name, storage_id=storage.id, phase=VolumePhase.READY))
                 image = writer.insert(Image(name=f"image{number}", volume_id=volume.id, deployment="fake-root"))
                 writer.insert(Appliance(name=f"service{number}", image_id=image.id))
+                disk.things[name], disk.contents[name] = "whole", f"files of {name}"
+            for number in range(2, self.storages + 1):
+                self._storage(writer, number)
+
+    def _storage(self, writer: Writer, number: int) -> Storage:
+        host = writer.insert(
+            Resource(
+                name=f"storage{number}",
+                type="server",
+                manual=True,
+                address=f"10.0.0.{number}",
+                phase=Phase.UNKNOWN,
+            )
+        )
+        return writer.insert(Storage(name=f"fake{number}", type="fake", resource_id=host.id))
+
+    def disk(self, storage: str = "fake1") -> FakeHost:
+        """The disk of a storage's host."""
+        with self.database.read() as reader:
+            found = reader.one(Storage, name=storage)
+        assert found is not None  # noqa: S101  # a test's assertion
+        return self.hosts.host(found.resource_id)
 
     def running(self, number: int = 1) -> None:
         """Appliance `number` runs on machine `number`, as if it had been started and all operations were over."""
@@ -295,9 +171,11 @@ class Datacentre:
         disk.grants[f"volume-{image.volume_id}"] = (machine.name, 1, 0)
         disk.seen[f"volume-{image.volume_id}"] = (1, 0)
 
-    def call(self, name: str, target: str, **options: Any) -> OperationRecord:
+    def call(
+        self, name: str, target: str | int, arguments: Mapping[str, Any] | None = None, **options: Any
+    ) -> OperationRecord:
         """Call a planned operation as the system."""
-        outcome = self.pipeline.call(name, SYSTEM, target, {}, **options)
+        outcome = self.pipeline.call(name, SYSTEM, target, arguments or {}, **options)
         if outcome.operation is None:
             raise TypeError(f"{name} is not a planned operation")
         return outcome.operation
@@ -328,7 +206,9 @@ class Datacentre:
             machines = {each.id: each for each in reader.find(Resource, manual=False)}
             appliances = reader.find(Appliance)
             images = {image.id: image for image in reader.find(Image)}
-        grants = self.hosts.host(STORAGE_HOST).grants
+            assert not reader.find(Loan, state=LeaseState.HELD), "a loan is left over"  # noqa: S101
+        self._check_volumes()
+        grants = {volume: grant for host in self.hosts.hosts.values() for volume, grant in host.grants.items()}
         expected = {}
         for appliance in appliances:
             lease = held.get(appliance.id)
@@ -347,6 +227,17 @@ class Datacentre:
             if machine.id not in used:
                 assert machine.phase is Phase.IDLE, f"{machine.name} is {machine.phase}"  # noqa: S101
                 assert machine.desired is Desired.IDLE, f"{machine.name} is meant to be {machine.desired}"  # noqa: S101
+
+    def _check_volumes(self) -> None:
+        """What is recorded is there, whole, and nothing else."""
+        with self.database.read() as reader:
+            storages = reader.find(Storage)
+            volumes = reader.find(Volume)
+        for storage in storages:
+            mine = [volume for volume in volumes if volume.storage_id == storage.id]
+            assert all(one.phase is VolumePhase.READY for one in mine), mine  # noqa: S101
+            things = self.hosts.host(storage.resource_id).things
+            assert things == {one.name: "whole" for one in mine}, things  # noqa: S101
 
 
 async def _in_place(function: Any) -> Any:

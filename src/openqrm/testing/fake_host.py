@@ -41,6 +41,12 @@ class FakeHost:
     """What `make` made: `half` or `whole`, by name."""
     grants: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     """Volume: the one client that has it, the generation and the epoch it was granted at."""
+    foreign: set[tuple[str, str]] = field(default_factory=set)
+    """Grants that somebody made by hand: a place and a client."""
+    contents: dict[str, str] = field(default_factory=dict)
+    """What is in the things, by their names; `half: ` in front of what is not whole yet."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Of things, in MB."""
     seen: dict[str, tuple[int, int]] = field(default_factory=dict)
     """The gate's memory: the highest (generation, epoch) by volume."""
     results: dict[str, Finished] = field(default_factory=dict)
@@ -220,6 +226,7 @@ def _unmake(disk: FakeHost, request: Request) -> Iterator[Finished | None]:
         disk.things[name] = "half"
         yield None
         del disk.things[name]
+        disk.contents.pop(name, None)
         yield None
     yield done()
 
