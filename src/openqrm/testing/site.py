@@ -92,12 +92,13 @@ class Site:
         """A resource by name, id, or the lab's name of a node."""
         for node in self.lab.nodes():
             if node.name == which:
-                items = self("resource", "list", "--where", f"mac__in={node.macs()[0]}")["items"]
-                if not items:
+                items = self("resource", "list", "--search", node.macs()[0])["items"]
+                found = [item for item in items if item["mac"] == node.macs()[0]]
+                if not found:
                     raise SiteError(f"{which} never registered")
-                which = items[0]["id"]
-        found: dict[str, Any] = self("resource", "show", str(which))
-        return found
+                which = found[0]["id"]
+        shown: dict[str, Any] = self("resource", "show", str(which))
+        return shown
 
     def appliance(self, name: str) -> dict[str, Any]:
         """An appliance by name."""

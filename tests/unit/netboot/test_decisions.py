@@ -7,6 +7,7 @@ import pytest
 from openqrm.domain.appliance import Appliance, ApplianceDesired, AppliancePhase
 from openqrm.domain.kernel import Kernel
 from openqrm.domain.lease import Lease
+from openqrm.domain.machine import Handover
 from openqrm.domain.resource import MachineOrder, Phase, Resource
 from openqrm.netboot.decisions import BootFacts, decide
 from openqrm.plugin_api.hooks import BootChange
@@ -117,3 +118,18 @@ def test_without_any_kernel_the_reason_is_given() -> None:
     decision = decide(BootFacts(default=None, resource=machine(Phase.IDLE)))
     assert decision.kernel is None
     assert decision.reason == "no kernel is registered"
+
+
+def test_a_machine_that_boots_a_disk_gets_neither_kernel_nor_ticket_while_its_appliance_runs() -> None:
+    facts = BootFacts(
+        DEFAULT, machine(Phase.BOOTING), LEASE, appliance(AppliancePhase.RUNNING), OTHER, handover=Handover("aoe:e1.1")
+    )
+    decision = decide(facts)
+    assert (decision.kernel, decision.ticket, decision.handover) == (None, False, Handover("aoe:e1.1"))
+
+
+def test_a_machine_that_boots_a_disk_is_sent_back_by_our_kernel() -> None:
+    stopping = appliance(AppliancePhase.STOPPING, ApplianceDesired.STOPPED)
+    facts = BootFacts(DEFAULT, machine(Phase.RETURNING), LEASE, stopping, OTHER, handover=Handover())
+    decision = decide(facts)
+    assert (decision.kernel, decision.ticket, decision.handover) == (DEFAULT, True, None)

@@ -6,6 +6,7 @@ import pytest
 
 from openqrm.domain.errors import InvalidError
 from openqrm.domain.kernel import Kernel
+from openqrm.domain.machine import Handover
 from openqrm.netboot import script
 from openqrm.netboot.decisions import BootDecision
 
@@ -85,3 +86,25 @@ def test_the_entry_chains_by_mac_and_platform_and_never_gives_up() -> None:
     text = script.entry("http://10.99.0.1:8080")
     assert "http://10.99.0.1:8080/boot/script/${netX/mac:hexhyp}?platform=${platform}" in text
     assert text.splitlines()[-1] == "goto again"
+    assert "exit 0" in text.splitlines(), "a script that ends well leaves the machine to its firmware"
+
+
+def test_a_machine_of_its_own_disks_is_left_to_them() -> None:
+    decision = BootDecision(None, handover=Handover())
+    lines = script.boot(decision, boot_url="http://b", api_url="https://a", mac="m", platform="efi").splitlines()
+    assert lines[-2:] == ["iseq ${platform} pcbios && sanboot --no-describe --drive 0x80 ||", "exit 0"]
+    assert not any("kernel" in line for line in lines)
+
+
+def test_a_disk_on_a_san_is_attached_before_it_is_booted_and_stays_so() -> None:
+    disk = Handover("iscsi:10.99.0.2::3260:1:iqn.2004-03.org.openqrm:volume-7", "iqn.x:client", "volume-7", "hush")
+    text = script.hand_over(disk)
+    assert "set initiator-iqn iqn.x:client\nset username volume-7\nset password hush\nsanhook --drive 0x80" in text
+    assert text.index("sanhook") < text.index("sanboot") < text.index("exit 0")
+    assert "hush" not in repr(disk)
+    with pytest.raises(InvalidError):
+        script.hand_over(Handover("aoe:e1.1", password="a\nsanboot evil"))
+
+
+def test_a_disk_without_a_password_sets_none() -> None:
+    assert "set " not in script.hand_over(Handover("aoe:e1.1"))
