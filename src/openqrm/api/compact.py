@@ -67,6 +67,7 @@ def _operation(registry: Registry, operation: Operation) -> dict[str, Any]:
         "target": operation.target.entity.name if operation.target else "",
         "destroys": operation.destroys,
         "waits": operation.waits,
+        "reports": operation.reports,
         "queued": bool(operation.phases) or operation.name == "operation.rerun",
         "arguments": _options(operation),
     }

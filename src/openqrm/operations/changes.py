@@ -16,6 +16,7 @@ from openqrm.operations import kernel, leases, states
 from openqrm.operations.core_plugins import installed
 from openqrm.operations.grants import GRANT_CHANGES
 from openqrm.operations.loans import LOAN_CHANGES
+from openqrm.operations.storage_audit import REPORT_CHANGES
 from openqrm.operations.workers import WORKER_CHANGES
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ CHANGES: dict[str, ChangeFunction] = {
     "lease.undo-acquire": leases.undo_acquire,
     **LOAN_CHANGES,
     **WORKER_CHANGES,
+    **REPORT_CHANGES,
     "operation.commit": commit,
     "resource.take": leases.take_resource,
     "resource.give-back": leases.give_back_resource,

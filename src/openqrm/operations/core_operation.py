@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from openqrm.domain.appliance import Appliance, ApplianceDesired, AppliancePhase
 from openqrm.domain.errors import ConflictError
 from openqrm.domain.event import Severity
-from openqrm.domain.lease import Lease, LeaseState
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.operation import UNFINISHED, Operation, OperationStatus
+from openqrm.domain.resource import Resource
+from openqrm.domain.storage import Volume
 from openqrm.domain.user import UserRole
 from openqrm.engine import requests
 from openqrm.operations import states
@@ -39,7 +41,19 @@ def abandon(writer: Writer, call: Call) -> Operation:
     abandoned = requests.abandon(writer, _target(call).id)
     if abandoned.target_kind == Appliance.entity.name and abandoned.target_id is not None:
         _leave_appliance(writer, abandoned.target_id)
+    _leave_loans(writer, abandoned)
     return abandoned
+
+
+def _leave_loans(writer: Writer, abandoned: Operation) -> None:
+    """Volumes stay with the machine that has them: nobody has proved that it no longer uses them."""
+    for loan in writer.find(Loan, operation_id=abandoned.id, appliance_id__null=True, state=LeaseState.HELD):
+        volume, machine = writer.get(Volume, loan.volume_id), writer.get(Resource, loan.resource_id)
+        text = (
+            f"volume {volume.name} is still lent to {machine.name}: make sure that machine is off, "
+            f"then run: openqrm volume release {volume.id}"
+        )
+        writer.event(text, severity=Severity.WARNING, source="operations", about=volume)
 
 
 def _leave_appliance(writer: Writer, appliance_id: int) -> None:

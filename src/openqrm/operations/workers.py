@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.errors import ConflictError, NoCapacityError
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.resource import Desired, Health, MachineOrder, Phase, Resource
 from openqrm.domain.storage import Volume
 from openqrm.operations.machine_orders import OPEN
@@ -78,6 +79,10 @@ def undo_take(writer: Writer, call: ChangeCall) -> dict[str, Any]:
 
 
 def _free(writer: Writer, resource_id: int) -> dict[str, Any]:
+    """One that still holds something is not free yet."""
+    leased = writer.one(Lease, held_resource=resource_id) is not None
+    if leased or writer.find(Loan, resource_id=resource_id, state=LeaseState.HELD, limit=1):
+        return {}
     for resource in writer.find(Resource, id=resource_id, desired=Desired.ASSIGNED):
         writer.update(resource, desired=Desired.IDLE)
     return {}

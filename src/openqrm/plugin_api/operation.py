@@ -133,6 +133,8 @@ class Operation:
     """Whether the caller may ask to wait for a conflict in `admit` to go away instead of being refused."""
     forward_only: bool = False
     """Its steps are never undone (a stop, a removal): after three failures it waits for a human, then goes on."""
+    reports: bool = False
+    """Its step `report` has `findings`: the command line shows them, and can ask for all targets there are."""
     internal: bool = False
     """Called by the controller only; on no surface."""
 
