@@ -162,7 +162,7 @@ def _ordered(context: PlanContext, parts: _Parts) -> Steps:
     revocable = confirmed(access.export, Cap.REVOKE_PROOF, access.place, context.facts)
     return (
         Wait(
-            name="ready",
+            name="idle",
             title=f"{machine.name} is idle",
             condition="resource.ready",
             undo_condition="worker.back",
