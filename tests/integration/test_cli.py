@@ -250,6 +250,24 @@ def test_help_and_completion_know_the_servers_verbs(cli: Cli) -> None:
         assert wanted in cli(*words).stdout
 
 
+def test_checks_tell_what_they_found(cli: Cli, tmp_path: Path) -> None:
+    cli.json("plugin", "init", "nfs-storage")
+    settings = ("--settings", f"directory={tmp_path}/pool")
+    (tmp_path / "pool" / "stranger").mkdir(parents=True)
+    cli.json("storage", "create", "--name", "here", "--type", "nfs-storage", "--resource", "0", *settings)
+    found = cli("storage", "check", "here")
+    assert found.returncode == 8, found.stderr
+    assert re.search(
+        r"^here +unknown volume +stranger +it is on the storage but not recorded$", found.stdout, re.MULTILINE
+    )
+    assert "→ openqrm storage scan here" in found.stderr
+    (everywhere,) = json.loads(cli("storage", "check", "--json").stdout)["items"]
+    assert everywhere["result"]["report"]["findings"][0]["subject"] == "stranger"
+    assert cli("storage", "scan", "here").returncode == 0
+    quiet = cli("storage", "check")
+    assert (quiet.returncode, quiet.stdout) == (0, "nothing found on here\n")
+
+
 def test_help_imports_little() -> None:
     """What costs most must not creep into the start."""
     code = (

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from openqrm.cli import follow, options, output
+from openqrm.cli import follow, options, output, reports
 from openqrm.cli.failures import FAILED, OK, USAGE, CliError
 
 if TYPE_CHECKING:
@@ -133,6 +133,39 @@ def _operation(client: Client, schema: Schema, operation: dict[str, Any], rest: 
         if option["secret"] and option["required"] and option["path"][0] not in body:
             body[option["path"][0]] = _asked_secret(option)
     _confirm(operation, given)
+    if operation.get("reports") and not given.dry_run:
+        return _reported(client, schema, operation, given, body)
+    return _called(client, schema, operation, given, body)
+
+
+def _reported(client: Client, schema: Schema, operation: dict[str, Any], given: Any, body: dict[str, Any]) -> int:
+    """One or all of what the operation can look at, one after the other, and what was found."""
+    asked = [given.target] if given.target is not None else _all(client, schema, operation["target"])
+    ended = []
+    for target in asked:
+        path = operation["path"].replace("{which}", quote(target, safe=""))
+        headers = {"Idempotency-Key": given.key} if given.key else {}
+        queued = client.request(operation["method"], path, body or None, headers).data
+        ended.append(follow.follow(client, queued, quiet=given.json) if given.wait else queued)
+    return reports.show(ended, waited=given.wait, alone=given.target is not None, as_json=given.json)
+
+
+def _all(client: Client, schema: Schema, kind: str) -> list[str]:
+    """The ids of all there are."""
+    entity = schema.entities[kind]
+    found: list[str] = []
+    query = {"limit": "500", "sort": "id"}
+    while True:
+        page = client.request("GET", f"/v1/{entity['plural']}?{urlencode(query)}").data
+        found += [str(item["id"]) for item in page["items"]]
+        if page["next"] is None:
+            return found
+        query["cursor"] = page["next"]
+
+
+def _called(client: Client, schema: Schema, operation: dict[str, Any], given: Any, body: dict[str, Any]) -> int:
+    if operation["target"] and given.target is None:
+        raise CliError(f"{operation['name']} --dry-run wants a {operation['target']}", USAGE)
     path = operation["path"].replace("{which}", quote(given.target, safe="") if operation["target"] else "")
     switches = {"dry_run": given.dry_run, "wait": operation["waits"] and given.queue}
     query = urlencode({name: "true" for name, wanted in switches.items() if wanted})

@@ -12,6 +12,7 @@ CONFLICT = 4
 AUTH = 5
 UNREACHABLE = 6
 SERVER = 7
+FOUND = 8
 INTERRUPTED = 130
 
 EXIT_CODES: dict[int, str] = {
@@ -23,6 +24,7 @@ EXIT_CODES: dict[int, str] = {
     AUTH: "not logged in, or not allowed (401, 403)",
     UNREACHABLE: "the server does not answer, or its database is away (503)",
     SERVER: "the server failed, or a host it depends on (500, 502, 504)",
+    FOUND: "a check or an audit is done and found what is not right",
     INTERRUPTED: "interrupted; an operation that was accepted goes on",
 }
 """Documented in docs/reference/cli.md, which is generated from here."""

@@ -37,7 +37,11 @@ def operation_parser(operation: dict[str, Any]) -> Parser:
         prog=f"openqrm {operation['kind']} {operation['verb']}", description=operation["summary"], allow_abbrev=False
     )
     if operation["target"]:
-        parser.add_argument("target", metavar=operation["target"].upper(), help="id or name")
+        word = operation["target"].upper()
+        if operation.get("reports"):
+            parser.add_argument("target", metavar=word, nargs="?", help="id or name; left out: all there are")
+        else:
+            parser.add_argument("target", metavar=word, help="id or name")
     for option in operation["arguments"]:
         _add(parser, option)
     for whole in _wholes(operation["arguments"]):
