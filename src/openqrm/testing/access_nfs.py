@@ -17,27 +17,30 @@ PROGRAM = str(Path(__file__).with_name("nfs_counter.py"))
 
 
 class NfsAccess(MachineAccess):
-    """NFSv4; `attach` has ROOT_SERVER and ROOT_PATH."""
+    """NFSv4; `attach` has ROOT_SERVER and ROOT_PATH, and ROOT_LENT_PATH, which is tried first, for what is lent."""
 
     def read(self, client: Client, attach: Mapping[str, str], secrets: Mapping[str, str]) -> str | None:
         """As a mount that is made for it."""
         del secrets  # NFS has none
-        address = f"nfs://{attach['ROOT_SERVER']}{attach['ROOT_PATH']}/{MARK}?version=4"
-        done = self.machine(client).run("nfs-cat", address)
-        return done.stdout if done.returncode == 0 else None
+        for path in self._paths(attach):
+            done = self.machine(client).run("nfs-cat", f"nfs://{attach['ROOT_SERVER']}{path}/{MARK}?version=4")
+            if done.returncode == 0:
+                return done.stdout
+        return None
 
     def write(self, client: Client, attach: Mapping[str, str], secrets: Mapping[str, str], text: str) -> bool:
         """As a mount that is made for it."""
         del secrets
-        done = self.machine(client).run(*self._program(attach, MARK), text)
-        return done.returncode == 0
+        machine, server = self.machine(client), attach["ROOT_SERVER"]
+        tried = (machine.run(*self._program(server, path, MARK), text) for path in self._paths(attach))
+        return any(done.returncode == 0 for done in tried)
 
     def start_counting(
         self, client: Client, attach: Mapping[str, str], secrets: Mapping[str, str]
     ) -> Callable[[], None]:
         """One session and one open file."""
         del secrets
-        child = self.machine(client).start(*self._program(attach, COUNTER))
+        child = self.machine(client).start(*self._program(attach["ROOT_SERVER"], attach["ROOT_PATH"], COUNTER))
 
         def stop() -> None:
             child.kill()
@@ -46,5 +49,9 @@ class NfsAccess(MachineAccess):
         return stop
 
     @staticmethod
-    def _program(attach: Mapping[str, str], name: str) -> tuple[str, ...]:
-        return sys.executable, PROGRAM, attach["ROOT_SERVER"], attach["ROOT_PATH"], f"/{name}"
+    def _paths(attach: Mapping[str, str]) -> list[str]:
+        return [attach[name] for name in ("ROOT_LENT_PATH", "ROOT_PATH") if name in attach]
+
+    @staticmethod
+    def _program(server: str, path: str, name: str) -> tuple[str, ...]:
+        return sys.executable, PROGRAM, server, path, f"/{name}"

@@ -16,7 +16,7 @@ from openqrm.domain.errors import (
     UnsupportedError,
 )
 from openqrm.domain.network import plain_ip
-from openqrm.plugin_api.drivers import Cap, StorageContext, VolumeEntry
+from openqrm.plugin_api.drivers import Cap, Grant, Placed, StorageContext, VolumeEntry
 from openqrm.plugin_api.steps import Command, Gate, Irreversible, Run
 from openqrm.plugins.storage.nfs.facts import ExportFacts, PoolFacts, export_fact, pool_fact, script
 from openqrm.plugins.storage.nfs.plugin import DirSettings, NfsSettings
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from openqrm.domain.storage import Volume
-    from openqrm.plugin_api.drivers import Client, Grant
+    from openqrm.plugin_api.drivers import Client
     from openqrm.plugin_api.facts import Fact, Facts
     from openqrm.plugin_api.steps import Steps
 
@@ -85,6 +85,11 @@ class DirPool:
         )
         return (gone,)
 
+    def leftovers(self, context: StorageContext, facts: Facts) -> Sequence[str]:
+        """Copies that are not whole, and what is being removed; no such pool, nothing left in it."""
+        found = facts.get(pool_fact(context, _pool(context)))
+        return found.left if found else ()
+
     def location(self, context: StorageContext, volume: Volume) -> str:
         """The volume's directory on the host."""
         return f"{_pool(context).directory}/{volume.name}"
@@ -134,12 +139,26 @@ class NfsExport:
         return (export_fact(context, _export(context)),)
 
     def confirms(self, capability: Cap, context: StorageContext, facts: Facts) -> bool:
-        """REVOKE_PROOF holds for nfs-ganesha, which passed the counter test; the kernel's server has not been tried."""
-        return capability is not Cap.REVOKE_PROOF or self._server(context, facts) == "ganesha"
+        """REVOKE_PROOF holds for nfs-ganesha, and for the kernel's server if it can expire a client (Linux 5.3)."""
+        if capability is not Cap.REVOKE_PROOF:
+            return True
+        server = self._server(context, facts)
+        return server == "ganesha" or (server == "kernel" and self._found(context, facts).expires)
 
     def grants(self, context: StorageContext, facts: Facts) -> Sequence[Grant]:
-        """The accesses in the servers' configuration."""
-        return facts.get(export_fact(context, _export(context))).grants
+        """What the servers serve or will serve of the pool, with directories above it. ConflictError without answer."""
+        found = self._found(context, facts)
+        if found.silent:
+            raise ConflictError(
+                f"nfs-ganesha on the host of storage {context.storage.name} runs and does not answer",
+                remedy="try again; if it stays so, restart it",
+            )
+        place = "/" + context.pool.place.strip("/") if isinstance(context.pool, Placed) else "/"
+        return [
+            Grant(one.volume, one.client, one.generation, one.path, writes=one.writes)
+            for one in found.given
+            if _below(one.path, place) or _below(place, one.path)
+        ]
 
     def authorize(
         self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
@@ -148,16 +167,11 @@ class NfsExport:
 
         InvalidError for a client without address, MissingDependencyError, ConflictError.
         """
-        server = self._server(context, facts)
-        self._ready(context, facts, server)
-        settings = _export(context)
-        exports = settings.ganesha_exports if server == "ganesha" else settings.kernel_exports
-        arguments = (server, exports, str(volume.id), location, _address(client), str(generation))
         granted = Run(
             name="authorize",
             title=f"Export {location} to {client.name} ({client.address})",
             host=context.host,
-            do=_shell(script("exports", "export-grant"), arguments),
+            do=self._grant(context, volume, location, client, str(generation), facts),
             undo=self._revocation(context, volume, location),
             gate=gate_of(volume, generation),
             timeout=GRANT_SECONDS,
@@ -180,6 +194,47 @@ class NfsExport:
         )
         return (revoked,)
 
+    def withdraw(self, context: StorageContext, grant: Grant, facts: Facts) -> Steps:
+        """Out of the servers' configuration, and out of those that run."""
+        del facts
+        arguments = (*self._tables(context), grant.location, grant.client)
+        withdrawn = Run(
+            name="withdraw",
+            title=f"Take {grant.location} back from {grant.client}",
+            host=context.host,
+            do=_shell(script("exports", "export-withdraw"), arguments),
+            undo=Irreversible(reason="nobody knows why this access was given"),
+            timeout=GRANT_SECONDS,
+        )
+        return (withdrawn,)
+
+    def lend(self, context: StorageContext, volume: Volume, location: str, client: Client, facts: Facts) -> Steps:
+        """One more client may read, root as root; nobody else notices. Undo reclaims. The errors of `authorize`."""
+        lent = Run(
+            name="lend",
+            title=f"Export {location} to {client.name} ({client.address}) to read",
+            host=context.host,
+            do=self._grant(context, volume, location, client, "lent", facts),
+            undo=self._revocation(context, volume, location, _address(client)),
+            gate=gate_of(volume, volume.generation),
+            timeout=GRANT_SECONDS,
+        )
+        return (lent,)
+
+    def reclaim(self, context: StorageContext, volume: Volume, location: str, client: Client, facts: Facts) -> Steps:
+        """It is no longer exported to this client to read; nobody else notices."""
+        del facts
+        reclaimed = Run(
+            name="reclaim",
+            title=f"Take {location} back from {client.name}, which read it",
+            host=context.host,
+            do=self._revocation(context, volume, location, _address(client)),
+            undo=Irreversible(reason="it is lent anew when it is needed"),
+            gate=gate_of(volume, volume.generation),
+            timeout=GRANT_SECONDS,
+        )
+        return (reclaimed,)
+
     def root_device(self, context: StorageContext, volume: Volume, location: str) -> str:
         """The export path."""
         del context, volume
@@ -196,10 +251,31 @@ class NfsExport:
             "FSTAB": f"{context.address}:{location} / nfs4 rw,{options} 0 0",
         }
 
-    def _revocation(self, context: StorageContext, volume: Volume, location: str) -> Command:
-        settings = _export(context)
-        arguments = (settings.ganesha_exports, settings.kernel_exports, str(volume.id), location)
+    def lent(self, context: StorageContext, volume: Volume, location: str, client: Client) -> Mapping[str, str]:
+        """What `root-mount` needs to read it: at a path of its own by nfs-ganesha, which the kernel's cannot have."""
+        return {
+            "ROOT_SERVER": context.address,
+            "ROOT_PATH": location,
+            "ROOT_LENT_PATH": f"/openqrm-lent/{volume.id}/{_address(client).replace(':', '-')}",
+            "ROOT_OPTIONS": f"ro,{_export(context).mount_options}",
+        }
+
+    def _grant(
+        self, context: StorageContext, volume: Volume, location: str, client: Client, kind: str, facts: Facts
+    ) -> Command:
+        server = self._server(context, facts)
+        self._ready(context, facts, server)
+        arguments = (*self._tables(context), str(volume.id), location, _address(client), kind, server)
+        return _shell(script("exports", "export-grant"), arguments)
+
+    def _revocation(self, context: StorageContext, volume: Volume, location: str, reader: str = "") -> Command:
+        arguments = (*self._tables(context), str(volume.id), location, *([reader] if reader else []))
         return _shell(script("exports", "export-revoke"), arguments)
+
+    @staticmethod
+    def _tables(context: StorageContext) -> tuple[str, str]:
+        settings = _export(context)
+        return settings.ganesha_exports, settings.kernel_exports
 
     def _found(self, context: StorageContext, facts: Facts) -> ExportFacts:
         return facts.get(export_fact(context, _export(context)))
@@ -244,6 +320,11 @@ def _export(context: StorageContext) -> NfsSettings:
 
 def _shell(text: str, arguments: tuple[str, ...]) -> Command:
     return Command(argv=("sh", "-s", "--", *arguments), input=text)
+
+
+def _below(path: str, place: str) -> bool:
+    """Whether a path is that directory or in it."""
+    return f"{path.rstrip('/')}/".startswith(f"{place.rstrip('/')}/")
 
 
 def _address(client: Client) -> str:

@@ -9,8 +9,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
 from openqrm.domain.model import NAME_PATTERN
-from openqrm.plugin_api.drivers import Grant
 from openqrm.plugin_api.facts import Fact
+from openqrm.plugins.storage.nfs.tables import Given, given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,23 +26,27 @@ NO_DIRECTORY = 3
 
 @dataclass(frozen=True)
 class PoolFacts:
-    """A directory pool. `reflink`: copies share blocks until they are changed."""
+    """A directory pool. `reflink`: copies share blocks until they are changed. `left`: paths of what is no volume."""
 
     free_mb: int
     file_system: str
     reflink: bool
     volumes: tuple[str, ...]
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ExportFacts:
-    """The host's NFS server. `persistent`: nfs-ganesha reads our exports when it starts; `bus`: a D-Bus client."""
+    """The host's NFS server. `persistent`: nfs-ganesha reads our exports when it starts; `bus`: a D-Bus client;
+    `expires`: the kernel's can be told to end what a client has under way; `silent`: nfs-ganesha does not answer."""
 
     server: Server
     running: bool
     persistent: bool
     bus: str
-    grants: tuple[Grant, ...]
+    given: tuple[Given, ...]
+    expires: bool = False
+    silent: bool = False
 
 
 @cache
@@ -65,12 +69,12 @@ def pool_fact(context: StorageContext, settings: DirSettings) -> Fact[PoolFacts 
 
 
 def export_fact(context: StorageContext, settings: NfsSettings) -> Fact[ExportFacts]:
-    """Server software, whether it runs, and the grants in its configuration."""
+    """Server software, whether it runs, and what it gives to whom."""
     directories = (settings.ganesha_exports, settings.kernel_exports)
     return Fact(
         name="nfs-export",
         host=context.host,
-        argv=("sh", "-c", script("export-facts"), "export-facts", *directories),
+        argv=("sh", "-c", script("exports", "export-facts"), "export-facts", *directories),
         parse=parse_export,
     )
 
@@ -84,10 +88,13 @@ def _lines(output: str) -> Iterator[tuple[str, list[str]]]:
 def parse_pool(output: str) -> PoolFacts:
     """The output of `pool-facts`; a directory whose name no volume can have is none. ValueError or KeyError."""
     volumes: list[str] = []
+    left: list[str] = []
     single: dict[str, str] = {}
     for word, values in _lines(output):
         if word == "volume":
             volumes += [name for name in values if len(name) <= 63 and re.fullmatch(NAME_PATTERN, name)]
+        elif word == "left":
+            left += values
         else:
             single[word] = values[0]
     return PoolFacts(
@@ -95,23 +102,19 @@ def parse_pool(output: str) -> PoolFacts:
         file_system=single["type"],
         reflink=single.get("reflink") == "yes",
         volumes=tuple(volumes),
+        left=tuple(left),
     )
 
 
 def parse_export(output: str) -> ExportFacts:
     """The output of `export-facts`. ValueError or KeyError for something else."""
-    grants: list[Grant] = []
-    single: dict[str, str] = {}
-    for word, values in _lines(output):
-        if word == "grant":
-            volume, client, generation, _path = values
-            grants.append(Grant(volume, client, int(generation)))
-        else:
-            single[word] = values[0]
+    single = {word: values[0] for word, values in _lines(output) if word not in ("file", "live")}
     return ExportFacts(
         server=_SERVERS[single["server"]],
         running=single["running"] == "yes",
         persistent=single["persistent"] == "yes",
         bus=single.get("bus", ""),
-        grants=tuple(grants),
+        given=given(output),
+        expires=single.get("expires") == "yes",
+        silent=single.get("silent") == "yes",
     )

@@ -77,7 +77,7 @@ PLUGIN = Plugin(
             name="nfs",
             medium=Medium.TREE,
             deployment="nfs-root",
-            capabilities=frozenset({Cap.AUTHORIZE, Cap.REVOKE_PROOF, Cap.SHARED}),
+            capabilities=frozenset({Cap.AUTHORIZE, Cap.REVOKE_PROOF, Cap.SHARED, Cap.LEND}),
             driver=f"{_DRIVER}:NfsExport",
             spec=NfsSettings,
         ),
@@ -86,6 +86,6 @@ PLUGIN = Plugin(
     node_files=(NodeFile(name="root-mount.nfs-root", path="node/root-mount"),),
     about=(
         "The storage host needs an NFS server: nfs-ganesha with D-Bus and `%dir /etc/ganesha/exports.d` in its "
-        "configuration (access can be proved revoked), or the kernel's (nfs-kernel-server)."
+        "configuration, or the kernel's (nfs-kernel-server)."
     ),
 )
