@@ -25,6 +25,8 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pytest
+
 from openqrm.domain.errors import OpenqrmError
 from openqrm.domain.storage import Storage, Volume
 from openqrm.plugin_api.drivers import Cap, Client, Export, Grant, NoSettings, Pool, StorageContext, StorageType
@@ -34,7 +36,7 @@ from openqrm.plugin_api.steps import Plan
 from openqrm.plugin_api.values import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pydantic import BaseModel
@@ -93,6 +95,19 @@ def check_case(plugin: Plugin, case: dict[str, Any], *, others: tuple[Plugin, ..
         assert part in text, f"{part!r} is not in {text!r}"  # noqa: S101
     wanted = _with_files(expected, plugin)
     assert actual == wanted, _difference(actual, wanted)  # noqa: S101
+
+
+def case_test(plugin: Plugin, directory: Path, *, others: tuple[Plugin, ...] = ()) -> Callable[[dict[str, Any]], None]:
+    """A test of every case file in a directory, to be named `test_...` in a test module."""
+    cases = load_cases(directory)
+
+    def test_case(case: dict[str, Any]) -> None:
+        check_case(plugin, case, others=others)
+
+    marked: Callable[[dict[str, Any]], None] = pytest.mark.parametrize("case", cases.values(), ids=cases.keys())(
+        test_case
+    )
+    return marked
 
 
 def run_case(plugin: Plugin, case: dict[str, Any], *, others: tuple[Plugin, ...] = ()) -> dict[str, Any]:

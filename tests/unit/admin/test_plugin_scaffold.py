@@ -1,122 +1,168 @@
-"""`openqrm plugin new` makes a plug-in that passes its own test and the check; the check finds what is wrong."""
+"""`openqrm plugin new` makes plug-ins that pass their own tests and the check, in a package or in the tree."""
 
 from __future__ import annotations
 
-import importlib
 import os
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from pydantic import BaseModel
 
-from openqrm.admin import plugin_check, plugins
-from openqrm.engine.plugins import catalogue as catalogues
-from openqrm.plugin_api.drivers import Medium, Pool
-from openqrm.plugin_api.hooks import HookSet
-from openqrm.plugin_api.loading import load
-from openqrm.plugin_api.operation import Operation
-from openqrm.plugin_api.plugin import BootService, Family, NodeFile, Plugin, Requires, Service
+from openqrm.admin import plugin_scaffold, plugins
+from openqrm.admin.plugin_renaming import Renaming, refusal
+from openqrm.operations.core_plugins import installed
+from openqrm.plugin_api.plugin import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
 REPOSITORY = Path(__file__).parents[3]
+MOST_LINES = 150
+"""Of a scaffolded storage plug-in: declaration, driver, script, page, case files and tests."""
 
 
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugin]:
-    plugins.new("say-hello", Family.MONITORING, tmp_path / "new")
-    monkeypatch.syspath_prepend(str(tmp_path / "new" / "src"))
-    load.cache_clear()
-    yield importlib.import_module("openqrm_say_hello.plugin").PLUGIN
-    load.cache_clear()
-    for name in [name for name in sys.modules if name.startswith("openqrm_say_hello")]:
-        del sys.modules[name]
+def run(directory: Path, *command: str, path: Path | None = None) -> str:
+    """A module of Python in a directory, with `path` to import from; its output."""
+    environment = os.environ | {"PYTHONPATH": str(path or directory / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def wrong(plugin: Plugin) -> str:
-    return "\n".join(plugin_check.faults(plugin, catalogues.of([plugin])))
+def check_distribution(directory: Path, *tests: str) -> None:
+    """Typed, tidy, tested, and found when it is installed."""
+    run(directory, "ruff", "check", "--select", "E,F,I,UP,B", ".")
+    run(directory, "ruff", "format", "--check", ".")
+    run(directory, "mypy", "--strict", "--config-file", "/dev/null", "src")
+    run(directory, "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
 
-def test_a_new_plugin_is_sound_typed_tidy_and_tested(made: Plugin, tmp_path: Path) -> None:
-    assert (made.name, made.family) == ("say-hello", Family.MONITORING)
-    assert wrong(made) == ""
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "new" / "src")}
-    configuration = str(REPOSITORY / "pyproject.toml")
-    for command in (
-        ("pytest", "-q", "-c", "/dev/null", "tests"),
-        ("ruff", "check", "--config", configuration, "src"),
-        ("mypy", "--strict", "--config-file", "/dev/null", "src"),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=tmp_path / "new",
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+def lines_of(files: Iterable[Path]) -> int:
+    return sum(len(file.read_text().splitlines()) for file in files)
+
+
+def test_a_new_storage_plugin_is_short_and_sound(tmp_path: Path) -> None:
+    root = tmp_path / "new"
+    layout = plugin_scaffold.of_its_own("shelf-storage", root)
+    made = plugin_scaffold.new("shelf-storage", Family.STORAGE, layout)
+    counted = [file for file in made if file.name not in ("pyproject.toml", "__init__.py")]
+    assert lines_of(counted) < MOST_LINES
+    for file in made:
+        assert "sample" not in file.read_text().lower(), file
+    check_distribution(root, "tests/cases")
+    assert {file.name for file in made} >= {"test_shelf.py", "test_shelf_cases.py", "create.json", "pool", "README.md"}
+
+
+def test_a_new_plugin_of_another_family(tmp_path: Path) -> None:
+    root = tmp_path / "new"
+    made = plugin_scaffold.new("say-hello", Family.MONITORING, plugin_scaffold.of_its_own("say-hello", root))
+    check_distribution(root)
+    (declaration,) = (file for file in made if file.name == "plugin.py")
+    assert "family=Family.MONITORING" in declaration.read_text()
+
+
+def test_a_name_that_has_the_skeletons_in_it(tmp_path: Path) -> None:
+    root = tmp_path / "new"
+    plugin_scaffold.new("free-sample", Family.STORAGE, plugin_scaffold.of_its_own("free-sample", root))
+    text = (root / "src/openqrm_free_sample/plugin.py").read_text()
+    assert 'name="free-sample",\n    family' in text
+    assert '"/srv/free-sample"' in text
+
+
+def test_a_copy_is_installed_beside_its_source(tmp_path: Path) -> None:
+    source = installed().get("nfs-storage")
+    root = tmp_path / "new"
+    made = plugin_scaffold.copy("shelf-storage", source, plugin_scaffold.of_its_own("shelf-storage", root))
+    check_distribution(root, "tests/cases")
+    text = (root / "src/openqrm_shelf/plugin.py").read_text()
+    for name in ('"shelf-storage"', '"shelf-dir"', '"shelf"', '"shelf-root"', '"root-mount.shelf-root"'):
+        assert name in text
+    assert (root / "tests/test_shelf.py") in made
+    for file in made:
+        assert "openqrm.plugins.storage.nfs" not in file.read_text()
+    # What the name also stands for stays as it is.
+    assert "mount -t nfs4" in (root / "src/openqrm_shelf/node/root-mount").read_text()
+    script = (
+        "from openqrm.engine.plugins.catalogue import of; from openqrm_shelf.plugin import PLUGIN;"
+        "from openqrm.plugins.storage.nfs.plugin import PLUGIN as NFS;"
+        "from openqrm.admin.plugin_check import faults;"
+        "both = of([NFS, PLUGIN]); assert not both.broken, both.broken;"
+        "print(*sorted(both.declared.types)); print([one for one in faults(PLUGIN, both) if 'README' not in one])"
+    )
+    (tmp_path / "look.py").write_text(script)
+    shown = run(root, "look", path=Path(f"{tmp_path}{os.pathsep}{root / 'src'}"))
+    assert shown.splitlines() == ["dir-shelf nfs-storage shelf-dir-nfs shelf-storage", "[]"]
+
+
+def test_what_cannot_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "service" in (refusal(installed().get("dhcpd")) or "")
+    assert plugins.main(["new", "other-dhcpd", "--from", "dhcpd", "--directory", str(tmp_path / "x")]) == 1
+    assert "dhcpd cannot be copied: its service" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    assert plugins.main(["new", "other", "--from", "no-such", "--directory", str(tmp_path / "x")]) == 1
+
+
+def test_a_copy_whose_names_are_hidden_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Renaming, "_declared", lambda *given: iter(()))
+    source = installed().get("nfs-storage")
+    with pytest.raises(ValueError, match="cannot be copied: its code says dir, nfs, nfs-storage in some other way"):
+        plugin_scaffold.copy("shelf", source, plugin_scaffold.of_its_own("shelf", tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_wrong_name_or_an_existing_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("../up", "With Blank", "under_score", ""):
-        with pytest.raises(ValueError, match="no plug-in name"):
-            plugins.new(name, Family.OTHER, tmp_path / "x")
+        assert plugins.main(["new", name, "--directory", str(tmp_path / "x")]) == 1
+        assert "no plug-in name" in capsys.readouterr().err
+        assert not (tmp_path / "x").exists()
     assert plugins.main(["new", "one", "--directory", str(tmp_path)]) == 1
     assert "exists" in capsys.readouterr().err
+    assert plugins.main(["new", "one", "--tree", str(tmp_path)]) == 1
+    assert "no checkout" in capsys.readouterr().err
 
 
-def test_the_built_in_plugins_pass(capsys: pytest.CaptureFixture[str]) -> None:
-    assert plugins.main(["check"]) == 0
-    assert "dhcpd: ok" in capsys.readouterr().out
-    assert plugins.main(["check", "no-such"]) == 1
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """This tree's source, without its history."""
+    for name in ("src", "tests"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    return tmp_path
 
 
-class Bare(BaseModel):
-    """Settings without titles, defaults and strictness."""
-
-    size: int
-
-
-PACKAGE = "openqrm_say_hello"
-
-
-@pytest.mark.parametrize(
-    ("changes", "fault"),
-    [
-        ({"init": f"{PACKAGE}.nowhere:init"}, "init: openqrm_say_hello.nowhere:init cannot be loaded"),
-        ({"init": f"{PACKAGE}.plugin:PLUGIN"}, "cannot be called"),
-        ({"provides": (Pool("p", Medium.TREE, frozenset(), f"{PACKAGE}.hooks:Absent"),)}, "driver of p"),
-        ({"hooks": HookSet(assign=f"{PACKAGE}.hooks:none")}, "hook assign"),
-        ({"hooks": HookSet(appliance=f"{PACKAGE}.hooks:resource")}, "must take 4 arguments"),
-        ({"hooks": HookSet(monitor="builtins:max")}, "must be an async function"),
-        ({"services": (Service("s", f"{PACKAGE}.hooks:resource"),)}, "must be an async function of one argument"),
-        ({"node_files": (NodeFile("root-mount.x", "absent"),)}, "there is no absent"),
-        ({"boot_services": (BootService("b", "boot"),)}, "boot/start is not an executable file"),
-        ({"settings": Bare}, "setting size has no Attr"),
-        ({"settings": Bare}, "setting size has no default"),
-        ({"settings": Bare}, "accepts unknown fields"),
-        ({"operations": (Operation("A.b", "t", "s", act="x:y"),)}, "in lower case"),
-        ({"requires": Requires(plugins=("absent",))}, "requires plug-in absent"),
-    ],
-)
-def test_each_fault_is_found(made: Plugin, changes: dict[str, object], fault: str) -> None:
-    assert fault in wrong(replace(made, **changes))  # type: ignore[arg-type]  # fields by name
-
-
-def test_imports_of_the_core_are_found(made: Plugin, tmp_path: Path) -> None:
-    code = tmp_path / "new" / "src" / PACKAGE
-    (code / "greedy.py").write_text(
-        "from openqrm.engine import core\nimport openqrm.store.database\nfrom openqrm import api\n"
+def test_a_new_plugin_in_the_tree(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `make check` looks at, for what was added."""
+    assert plugins.main(["new", "shelf-storage", "--family", "storage", "--tree", str(checkout)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown.pop() == "next: make setup docs check"
+    made = [Path(line) for line in shown if not line.endswith("pyproject.toml")]
+    code = checkout / "src/openqrm/plugins/storage/shelf"
+    assert (code / "plugin.py") in made
+    assert (checkout / "tests/cases/shelf/create.json") in made
+    assert (checkout / "tests/integration/test_shelf.py") in made
+    line = 'shelf-storage = "openqrm.plugins.storage.shelf.plugin:PLUGIN"'
+    assert line in (checkout / "pyproject.toml").read_text()
+    sources = [str(file) for file in made if file.suffix == ".py"]
+    run(checkout, "ruff", "check", *sources)
+    run(checkout, "ruff", "format", "--check", *sources)
+    run(checkout, "mypy", "--follow-imports=silent", *sources)
+    run(checkout, "pytest", "-q", "-p", "no:cacheprovider", "tests/cases/shelf")
+    script = (
+        "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command(['--no-cache']))"
     )
-    text = wrong(made)
-    for name in ("openqrm.engine", "openqrm.store.database", "openqrm.api"):
-        assert f"greedy.py imports {name}:" in text
-    (code / "README.md").unlink()
-    assert "no README.md" in wrong(made)
+    (checkout / "contracts.py").write_text(script)
+    assert "0 broken" in run(checkout, "contracts", path=Path(f"{checkout / 'src'}{os.pathsep}{checkout}"))
+    assert plugins.main(["new", "shelf-storage", "--family", "storage", "--tree", str(checkout)]) == 1
+    assert plugins.main(["new", "watch", "--family", "monitoring", "--tree", str(checkout)]) == 0
+    assert (checkout / "src/openqrm/plugins/monitoring/__init__.py").is_file()

@@ -1,0 +1,1 @@
+"""The `sample` plug-in: a hook."""

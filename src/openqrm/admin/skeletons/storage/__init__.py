@@ -1,0 +1,1 @@
+"""The `sample-storage` plug-in: directories as volumes."""

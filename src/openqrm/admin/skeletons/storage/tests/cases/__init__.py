@@ -1,0 +1,1 @@
+"""Of the skeleton: run as it is, and copied with it."""

@@ -1,0 +1,75 @@
+"""Conformance suites that bring their own storage host: the lab's, in namespaces, made for one test class.
+
+    class TestShelf(RealPoolSuite):
+        plugin = PLUGIN
+        pool = "shelf"
+        prepare = "mkdir -p /srv/shelf"
+
+Needs root, and what `openqrm lab` needs. The host has a kernel shared with the machine the test runs on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import zlib
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
+from openqrm.testing.storage_subject import Subject
+from openqrm.testing.storage_suite import PoolSuite
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+    from openqrm.plugin_api.plugin import Plugin
+
+NEEDED = ("ganesha.nfsd", "sshd", "mkfs.btrfs", "ip")
+
+
+def require_host() -> None:
+    """Skip where a storage host cannot be made, saying what is missing."""
+    path = "/usr/sbin:/sbin:" + os.environ["PATH"]
+    missing = [name for name in NEEDED if shutil.which(name, path=path) is None]
+    if os.geteuid() != 0 or missing:
+        pytest.skip(f"needs root and: {', '.join(missing)}")
+
+
+class RealPoolSuite(PoolSuite):
+    """`PoolSuite` on a host of its own. `prepare` is run there once, as root: a directory, a file system."""
+
+    plugin: ClassVar[Plugin]
+    pool: ClassVar[str]
+    prepare: ClassVar[str] = ""
+    settings: ClassVar[Mapping[str, object]] = {}
+    small_settings: ClassVar[Mapping[str, object] | None] = None
+    """Of a storage whose place holds less than 100 MB, for the tests of a full pool."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def storage(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
+        """The host."""
+        require_host()
+        name = f"p{zlib.crc32(cls.plugin.name.encode()):08x}"
+        with real_storage(tmp_path_factory.mktemp("pool"), name, clients=0) as running:
+            running.inside("sh", "-ec", cls.prepare)
+            yield running
+
+    @pytest.fixture
+    async def subject(self, storage: RealStorage) -> AsyncIterator[Subject]:
+        """The pool on it."""
+
+        async def crash() -> None:
+            await asyncio.to_thread(storage.restart_host)
+
+        with storage.controller_network():
+            hosts = storage.hosts()
+            given: dict[str, Any] = {"hosts": hosts, "host": STORAGE, "address": storage.address}
+            given |= {"dead_host": STORAGE + 1, "settings": dict(self.settings)}
+            given |= {"set_host_link": lambda up: storage.set_link(up=up), "crash": crash}
+            given |= {"small_settings": dict(self.small_settings) if self.small_settings else None}
+            yield Subject.alone(self.plugin, self.pool, **given)
+            await hosts.close()
