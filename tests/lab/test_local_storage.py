@@ -77,3 +77,35 @@ def test_grabbed_deployed_and_grabbed_again(machines: Site) -> None:
     _stopped(site, "local", "node1")
     site.idle()
     site.nothing_left()
+
+
+def test_booted_from_a_san_and_an_empty_disk_left_to_an_installer(machines: Site, tmp_path: Path) -> None:
+    """The boot loader attaches the disk; while nothing is on it, the machine goes on with its own."""
+    site = machines
+    (node,) = site.idle("node1")
+    for plugin in ("file-storage", "iscsi-storage", "aoe-storage", "sanboot-storage"):
+        site("plugin", "init", plugin)
+        site("plugin", "start", plugin)
+    host = site("storage", "show", "disks1")["resource_id"]
+    site.on_storage("mkdir -p /srv/openqrm-files")
+    place = ("--resource-id", str(host), "--settings", '{"directory": "/srv/openqrm-files"}')
+    site("storage", "create", "--name", "san1", "--type", "sanboot-iscsi", *place)
+    shelf = site.lab.controller.home / "shelf"
+    boot_disk.build(lab_kernel(), shelf / "system.raw", tmp_path / "parts", label="san-disk")
+    site("volume", "import", "--name", "remote", "--storage-id", "san1", "--archive", "system.raw", "--size-mb", "100")
+    site("image", "create", "--name", "remote", "--volume-id", "remote")
+    site("appliance", "create", "--name", "san", "--image-id", "remote", "--resource-id", node["name"])
+    site("appliance", "start", "san")
+    page = site.page(node["address"], seconds=120)
+    assert (page["from"], page["root"]) == ("ibft", "/dev/sda2")
+    _stopped(site, "san", "node1")
+    assert "openqrm" not in site.on_storage("tgtadm --mode target --op show || true")
+    site("volume", "create", "--name", "empty", "--storage-id", "san1", "--size-mb", "100")
+    site("image", "create", "--name", "empty", "--volume-id", "empty")
+    site("appliance", "update", "san", "--image-id", "empty")
+    site("appliance", "start", "san")
+    page = site.page(node["address"], seconds=180)
+    # Its own disk booted, as an installer's would, and the firmware's table tells that of the attached one.
+    assert (page["from"], page["root"]) == ("ibft", "/dev/vda2")
+    _stopped(site, "san", "node1")
+    site.nothing_left()

@@ -60,7 +60,7 @@ class ImportArguments(CreateArguments):
     archive: Annotated[
         str,
         Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"),
-        Attr("Archive", help="name of a tar archive, plain or gzip, in the server's shelf directory"),
+        Attr("Archive", help="of a tar archive or a disk image in the server's shelf directory"),
     ]
 
 

@@ -35,7 +35,7 @@ DEFAULT linux
 LABEL linux
   KERNEL vmlinuz
   INITRD initrd
-  APPEND quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=1 net.ifnames=0 panic=10 console=ttyS0
+  APPEND quiet loglevel=4 mitigations=off nokaslr random.trust_cpu=1 net.ifnames=0 panic=10 console=ttyS0 disk={label}
 """
 INIT = f"""\
 #!/bin/busybox sh
@@ -45,6 +45,9 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mkdir -p /run
+read -r line </proc/cmdline
+label=${{line##*disk=}}
+label=${{label%% *}}
 exec </dev/console >/dev/console 2>&1
 modprobe -a {" ".join(MODULES)}
 card=
@@ -63,7 +66,7 @@ else
     udhcpc -i "$card" -s /bin/lease -q -n -t 20
 fi
 tries=0
-until root=$(findfs LABEL={LABEL}) || [ $tries -gt 50 ]; do tries=$((tries + 1)); sleep 0.2; done
+until root=$(findfs LABEL=$label) || [ $tries -gt 50 ]; do tries=$((tries + 1)); sleep 0.2; done
 mkdir -p /root
 mount -t ext4 "$root" /root || {{ echo "boot disk: no root"; sleep 1000; }}
 boots=0
@@ -84,12 +87,15 @@ exit 0
 """
 
 
-def build(kernel: KernelRoot, output: Path, work: Path) -> Path:
-    """Make the raw disk at `output`, of `SIZE_MB`. CalledProcessError when a tool is missing or fails."""
+def build(kernel: KernelRoot, output: Path, work: Path, label: str = LABEL) -> Path:
+    """Make the raw disk at `output`, of `SIZE_MB`; its root has the label.
+
+    FileNotFoundError when a tool is missing, CalledProcessError when one fails.
+    """
     work.mkdir(parents=True, exist_ok=True)
     (work / "vmlinuz").write_bytes(kernel.vmlinuz.read_bytes())
     (work / "initrd").write_bytes(gzip.compress(cpio.archive(_initramfs(kernel)), compresslevel=1, mtime=0))
-    (work / "syslinux.cfg").write_text(SYSLINUX, encoding="ascii")
+    (work / "syslinux.cfg").write_text(SYSLINUX.format(label=label), encoding="ascii")
     with output.open("wb") as disk:
         disk.truncate(SIZE_MB * MB)
     with output.open("r+b") as disk:
@@ -100,7 +106,7 @@ def build(kernel: KernelRoot, output: Path, work: Path) -> Path:
         _run("mcopy", "-i", image, str(work / name), f"::{name}")
     _run("syslinux", "-t", str(MB), "-i", str(output))
     offset = (1 + BOOT_MB) * MB
-    _run("mke2fs", "-q", "-F", "-t", "ext4", "-L", LABEL, "-E", f"offset={offset}", str(output), f"{ROOT_MB}M")
+    _run("mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-E", f"offset={offset}", str(output), f"{ROOT_MB}M")
     return output
 
 
