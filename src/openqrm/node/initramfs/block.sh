@@ -13,7 +13,7 @@ mount_block() { # DEVICE (or UUID=, LABEL=, PARTUUID=, PARTLABEL=) DIR: mounts w
 	fi
 	[ -n "$FOUND" ] || refuse "there is no file system on $1, and nothing to fill it with"
 	[ "${ROOT_FS:-$FOUND}" = "$FOUND" ] || refuse "the file system of $1 is $FOUND, not $ROOT_FS"
-	need_modules "$FOUND" || log "no module for file system $FOUND"
+	grep -qw "$FOUND" /proc/filesystems || need_modules "$FOUND" || log "this kernel has no module $FOUND"
 	access=rw
 	[ "${ROOT_READ_ONLY:-0}" = 1 ] && access=ro
 	[ "$FOUND" = ext4 ] && check_ext4 "$1"
