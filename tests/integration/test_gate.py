@@ -20,10 +20,12 @@ from pathlib import Path
 import pytest
 
 from openqrm.remote.channel import Raw
-from openqrm.remote.gate import Answer, understand
+from openqrm.remote.gate import Answer, parse_progress, understand
 
 GATE = str(files("openqrm").joinpath("node/gate/openqrm-gate"))
-APPLETS = "sh setsid cat head wc sha256sum mkdir mv rm ls date stat dirname printf sync sleep echo true mkfifo"
+APPLETS = (
+    "sh setsid cat head wc sha256sum mkdir mv rm ls date stat dirname printf sync sleep echo true mkfifo tail grep"
+)
 
 
 @dataclass
@@ -377,3 +379,21 @@ def test_a_daemon_that_keeps_its_outputs_holds_nobody_up(gate: Gate) -> None:
     assert time.monotonic() - began < 15
     again, answer = gate.call("run", "v", "1", "1", "k2", "--", "true")
     assert (answer.word, again.status) == ("ended", 0)
+
+
+def test_a_running_command_says_how_far_it_is(gate: Gate) -> None:
+    script = 'for n in 1 2 3; do echo "openqrm-progress $n of 3" >&2; echo noise >&2; done; cat "$1" >/dev/null; exit 3'
+    waits = gate.directory.parent / "waits"
+    os.mkfifo(waits)
+    child = gate.start("run", "v", "1", "1", "k", "--", "sh", "-c", script, "sh", str(waits))
+    deadline = time.monotonic() + 20
+    while not (said := gate.call("progress", "v", "k")[0].stdout):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    while parse_progress(said) != (3, "of 3"):
+        assert time.monotonic() < deadline
+        said = gate.call("progress", "v", "k")[0].stdout
+    waits.write_text("go on")
+    raw, answer = gate.end(child)
+    assert (raw.status, answer) == (3, Answer("ended", "3", b"noise\nnoise\nnoise\n"))
+    assert gate.call("progress", "v", "other")[0].stdout == b""

@@ -39,7 +39,8 @@ class Progress:
         if self.live:
             active = next((step for step in steps if step["status"] in ("acting", "undoing")), None)
             doing = (active["title"] or active["name"]) if active else operation["status"]
-            text = f"  {operation['progress']:3}% {doing}".translate(CONTROL)[:100]
+            far = active["output"].get("text") if active else ""
+            text = f"  {operation['progress']:3}% {doing}{f' ({far})' if far else ''}".translate(CONTROL)[:100]
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
 

@@ -21,6 +21,7 @@ from openqrm.domain.errors import (
 )
 from openqrm.domain.operation import Operation, OperationStatus
 from openqrm.engine import commandlog
+from openqrm.engine.following import LONG_SECONDS, Following
 from openqrm.engine.messages import (
     Act,
     Cancel,
@@ -232,7 +233,11 @@ class _Try:
         given = None if command.input is None else self.resolver.text(command.input)
         ready = Ready(tuple(self.resolver.text(value) for value in command.argv), given, self.resolver.used)
         async with asyncio.timeout(step.timeout + SPARE_SECONDS):
-            return await self.ports.hosts.run(step.host, ready, gate=gate, seconds=step.timeout)
+            if gate is None or step.timeout < LONG_SECONDS or not isinstance(self.command, Act):
+                return await self.ports.hosts.run(step.host, ready, gate=gate, seconds=step.timeout)
+            about = (self.ports.database, self.execution.offload, self.hold, step.name, step.host, gate)
+            async with Following(*about, self.resolver.mask).on(self.ports.hosts):
+                return await self.ports.hosts.run(step.host, ready, gate=gate, seconds=step.timeout)
 
     async def _write(self, step: declared.Write) -> Outcome:
         hosts, key = self.ports.hosts, previous_key(self.hold.operation_id, step.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -79,3 +79,11 @@ class Hosts(Protocol):
 
     async def send_file(self, host: int, source: str, path: str, *, seconds: float) -> None:
         """Copy a file of the server to a path on a host, whole or not at all. InvalidError when there is none."""
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """Hosts that can tell how far a long command is."""
+
+    async def progress(self, host: int, gate: GateToken) -> tuple[int, str] | None:
+        """Percent and text, as the command that runs under this token said last; None when it did not. No errors."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/var/lib/openqrm/gate"
 _NAME = re.compile(r"[A-Za-z0-9_@:-][A-Za-z0-9._@:-]{0,199}")
+_PROGRESS = re.compile(rb"^openqrm-progress (\d{1,3}) ?([^\n]*)\n", re.MULTILINE)
 _CLOSING = re.compile(rb"\nopenqrm-gate: ([a-z]+) ?([^\n]*)\n\Z")
 
 INSTALL = """\
@@ -66,6 +67,17 @@ def cancel_argv(directory: str, gate: GateToken) -> tuple[str, ...]:
     return (f"{directory}/openqrm-gate", "cancel", _name(gate.volume), _name(gate.key))
 
 
+def progress_argv(directory: str, gate: GateToken) -> tuple[str, ...]:
+    """Asks what `parse_progress` reads."""
+    return (f"{directory}/openqrm-gate", "progress", _name(gate.volume), _name(gate.key))
+
+
+def parse_progress(output: bytes) -> tuple[int, str] | None:
+    """Percent and text of the last line in which a command said how far it is; None when it said nothing."""
+    said = _PROGRESS.findall(output)
+    return (min(int(said[-1][0]), 100), said[-1][1].decode(errors="replace")) if said else None
+
+
 def highest_argv(directory: str) -> tuple[str, ...]:
     """Lists what `parse_highest` reads."""
     return (f"{directory}/openqrm-gate", "highest")
@@ -87,11 +99,15 @@ class Answer:
 
 
 def understand(raw: Raw) -> Answer | None:
-    """The gate's answer, or None when there is none: it is not installed, or it was killed."""
+    """The gate's answer, or None when there is none: it is not installed, or it was killed.
+
+    How far the command was on its way is no part of what it said in the end.
+    """
     found = _CLOSING.search(raw.stderr)
     if found is None:
         return None
-    return Answer(found[1].decode(), found[2].decode(errors="replace"), raw.stderr[: found.start()])
+    said = _PROGRESS.sub(b"", raw.stderr[: found.start() + 1])
+    return Answer(found[1].decode(), found[2].decode(errors="replace"), said.removesuffix(b"\n"))
 
 
 def refusal(answer: Answer, host: int, gate: GateToken) -> OpenqrmError:

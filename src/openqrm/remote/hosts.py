@@ -26,6 +26,8 @@ SERVER = 0
 """Resource 0 is the server itself; its commands are children of this process."""
 RECONNECTS = 3
 """How often a gated command whose session broke off is asked for again, under the same key."""
+PROGRESS_SECONDS = 10
+"""How long a host may take to say how far a command is."""
 SUPERSEDED_WAIT = 0.05
 """Seconds before a command that another one overtook queues again."""
 
@@ -107,6 +109,19 @@ class RemoteHosts:
                 exit_status=raw.status,
                 output=raw.stderr.decode(errors="replace").strip(),
             )
+
+    async def progress(self, host: int, gate: GateToken) -> tuple[int, str] | None:
+        """How far the command that runs under this token says it is: percent and a text.
+
+        None when it has not said, and when the host does not answer just now.
+        """
+        argv = limited(host_gate.progress_argv(self._directory(host), gate), PROGRESS_SECONDS)
+        try:
+            async with asyncio.timeout(PROGRESS_SECONDS + GRACE):
+                raw = await self._channel(host).execute(argv, b"")
+        except (TimeoutError, OpenqrmError):
+            return None
+        return host_gate.parse_progress(raw.stdout)
 
     async def recorded(self, host: int, *, seconds: float) -> dict[str, tuple[int, int]]:
         """The highest (generation, epoch) that the host's gate has seen, by volume.

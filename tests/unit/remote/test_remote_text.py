@@ -77,6 +77,16 @@ def test_the_answer_is_the_last_line_alone() -> None:
     assert gate.understand(Raw(0, b"", b"\nopenqrm-gate: ended 0\nmore")) is None
 
 
+def test_how_far_a_command_was_is_no_part_of_what_it_said() -> None:
+    said = b"openqrm-progress 3 of 9\nbad\nopenqrm-progress 100 all\nworse\n"
+    answer = gate.understand(Raw(1, b"", said + b"\nopenqrm-gate: ended 1\n"))
+    assert answer == gate.Answer("ended", "1", b"bad\nworse\n")
+    assert gate.parse_progress(said) == (100, "all")
+    assert gate.parse_progress(b"openqrm-progress 250\n") == (100, "")
+    assert gate.parse_progress(b"openqrm-progress much\nmy openqrm-progress 3 x\n") is None
+    assert gate.parse_progress(b"") is None
+
+
 @pytest.mark.parametrize(
     ("word", "error"),
     [
