@@ -1,0 +1,1 @@
+"""The `lvm-storage` plug-in: logical volumes, as block devices or as mounted trees."""
