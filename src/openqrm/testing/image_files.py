@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from openqrm.plugins.storage.file.plugin import PLUGIN as FILE
 from openqrm.testing.storage_host import STORAGE, RealStorage
-from openqrm.testing.storage_subject import Subject
+from openqrm.testing.storage_subject import SMALL_MB, Subject
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +24,7 @@ BACK_SECONDS = 3.0
 """A server that was killed, or a host that was, serves again by then."""
 PREPARE = f"""
 mkdir -p {POOL} {SMALL_POOL}
-truncate -s 80M /var/lib/small.img
+truncate -s {SMALL_MB + 20}M /var/lib/small.img
 mkfs.ext4 -q /var/lib/small.img
 echo /var/lib/small.img {SMALL_POOL} ext4 loop 0 0 >>/etc/fstab
 mount {SMALL_POOL}
@@ -79,7 +79,7 @@ async def image_files(
             crash=crash,
             set_host_link=lambda up: storage.set_link(up=up),
             grant_by_hand=grant_by_hand,
-            small_settings={"directory": SMALL_POOL},
+            small_settings={"directory": SMALL_POOL, "overcommit": True},
             settings={"directory": POOL},
             packages=({"nbdkit": "nbdkit", "vblade": "vblade"}[server],),
         )
