@@ -27,13 +27,13 @@ _NEEDED = {
 }
 ONLY_FORWARD = frozenset({"remove", "revoke", "reclaim"})
 """Verbs that cannot be undone: they are repeated until they are done."""
-FILES, FILE_MB = 16, 2
+FILES, FILE_MB = 12, 1
 _CONTENT = f"""
 for number in $(seq {FILES}); do head -c {FILE_MB}M /dev/urandom >"file$number"; done
 sha256sum file* >sums
 """
 _WHOLE = 'cd "$1" && sha256sum --quiet -c sums && ls | grep -c "^file"'
-BIG_MB, GROWN_MB = 96, 128
+BIG_MB, GROWN_MB = 64, 96
 _FIND = '[ ! -d "$1" ] || find "$1" -name "*$2*" -print -prune'
 
 

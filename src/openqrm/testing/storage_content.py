@@ -39,12 +39,12 @@ exit $status
 ' sh "$script" "$device" "$@"
 """
 _ARCHIVE = """\
-directory=$(mktemp -d)
+directory=$(mktemp -d -p /var/tmp)
 mkdir "$directory/tree"
 (cd "$directory/tree" && eval "$1")
-tar --xattrs --xattrs-include='*' -czf "$directory/archive.tgz" -C "$directory/tree" .
+tar --xattrs --xattrs-include='*' $2 -cf "$directory/archive" -C "$directory/tree" .
 rm -rf "$directory/tree"
-echo "$directory/archive.tgz"
+echo "$directory/archive"
 """
 
 
@@ -87,9 +87,9 @@ class ContentOfVolumes:
             return await self.shell(script, where, *words)
         return await self.shell(_MOUNTED, script, where, *words)
 
-    async def archive(self, script: str) -> str:
+    async def archive(self, script: str, *, gzip: bool = False) -> str:
         """A tar archive on the host of what a script makes in its current directory; its path."""
-        return (await self.shell(_ARCHIVE, script)).strip()
+        return (await self.shell(_ARCHIVE, script, "--gzip" if gzip else "")).strip()
 
     async def is_empty(self, where: str) -> bool:
         """Whether a volume that was made just now holds nothing of another one: no file, or no mark."""

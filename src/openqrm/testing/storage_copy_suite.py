@@ -13,13 +13,13 @@ from openqrm.plugin_api.drivers import Cap
 if TYPE_CHECKING:
     from openqrm.testing.storage_subject import Subject
 
-SMALL, LARGE = 8, 80
+SMALL, LARGE = 4, 40
 """Megabytes of content of two sources."""
 ALLOWANCE_SECONDS = 10.0
 """What the larger clone may take longer: machines that run tests are busy with other things too."""
-DELTA = 8
+DELTA = 4
 _RANDOM = "head -c %dM /dev/urandom >big"
-_CHANGE = f'dd if=/dev/urandom of="$1/big" bs=1M count={DELTA} conv=notrunc,fsync 2>/dev/null; sync'
+_CHANGE = f'dd if=/dev/urandom of="$1/big" bs=1M count={DELTA} conv=notrunc,fsync 2>/dev/null; sync -f "$1"'
 
 
 class PoolCopySuite:
@@ -73,15 +73,15 @@ class PoolCopySuite:
         volume = await subject.filled(_RANDOM % SMALL, 64)
         looked = 'sha256sum <"$1/big"'
         content = await subject.in_tree(volume, looked)
-        steps = await subject.resize(volume, 192)
+        steps = await subject.resize(volume, 128)
         for _ in range(2):
             await subject.runner.do(steps)
-        grown = volume.model_copy(update={"size_mb": 192})
+        grown = volume.model_copy(update={"size_mb": 128})
         assert await subject.in_tree(grown, looked) == content
         entries = subject.pool.entries(subject.context(), await subject.pool_facts())
-        assert next(entry.size_mb for entry in entries if entry.name == volume.name) >= 192
+        assert next(entry.size_mb for entry in entries if entry.name == volume.name) >= 128
         # More than it had room for before.
-        await subject.in_tree(grown, 'head -c 100M /dev/urandom >"$1/more" && sync "$1/more"')
+        await subject.in_tree(grown, 'head -c 70M /dev/urandom >"$1/more" && sync "$1/more"')
         assert await subject.in_tree(grown, looked) == content
         await subject.drop(grown)
 

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from openqrm.testing.storage_subject import Subject
 
 UNDOABLE = [verb for verb in POOL_VERBS if verb not in ONLY_FORWARD and verb != "resize"]
-MOMENTS = (0.02, 0.1, 0.4, 1.0)
+MOMENTS = (0.02, 0.1, 0.3)
 """Seconds after which a command is killed."""
 # Given as input, so that its own words do not hold the name it looks for.
 _KILL = """
-for directory in /proc/[0-9]*; do
-    [ "$directory" != "/proc/$$" ] || continue
-    if tr '\\0' ' ' 2>/dev/null <"$directory/cmdline" | grep -q -- NAME; then kill -9 "${directory#/proc/}"; fi
-done 2>/dev/null
+for file in $(grep -lsaF -- NAME /proc/[0-9]*/cmdline); do
+    directory=${file%/cmdline}
+    kill -9 "${directory#/proc/}" 2>/dev/null || true
+done
 """
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from openqrm.plugin_api.drivers import Cap, Sans
 
 if TYPE_CHECKING:
@@ -45,7 +43,7 @@ class GrantSuite:
         """The one before does not work any more, for the same machine and the same volume."""
         subject.require(Cap.AUTHORIZE)
         if not subject.has_secrets:
-            pytest.skip(f"{subject.name} declares no secrets")
+            subject.skip("it declares no secrets")
         volume, client = await subject.made("mine"), subject.clients[0]
         await subject.runner.do(await subject.authorize(volume, client, 1))
         attach, old = subject.attach(volume, client), subject.told(volume, client)
@@ -60,7 +58,7 @@ class GrantSuite:
         """Not in what machines are told in the clear, not in what the host prints, not in what it runs."""
         subject.require(Cap.AUTHORIZE)
         if not subject.has_secrets:
-            pytest.skip(f"{subject.name} declares no secrets")
+            subject.skip("it declares no secrets")
         volume, client = await subject.made("mine"), subject.clients[0]
         await subject.runner.do(await subject.authorize(volume, client, 1))
         told = subject.told(volume, client)
@@ -116,7 +114,7 @@ class GrantSuite:
 
     async def test_a_disk_for_the_boot_loader(self, subject: Subject) -> None:
         if not hasattr(subject.export, "san"):
-            pytest.skip(f"{subject.name}: the boot loader cannot attach it")
+            subject.skip("the boot loader cannot attach it")
         export: Any = subject.export
         driver: Sans = export
         volume, client = subject.volume(), subject.clients[0]

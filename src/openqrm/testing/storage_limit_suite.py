@@ -89,7 +89,7 @@ class PoolLimitSuite:
             subject.require(Cap.CLONE)
         small = subject.small()
         if verb == "clone" and small.is_block and await small.has(Cap.CLONE_COW):
-            pytest.skip(f"{small.name}: clones of a block device take no room when they are made")
+            subject.skip("clones of a block device take no room when they are made")
         archive = await small.content.archive(_TOO_MUCH)
         kept = await small.made("kept", 16 if small.is_block else None)
         before = await small.names()

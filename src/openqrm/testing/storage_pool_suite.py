@@ -111,9 +111,10 @@ class PoolSuite:
         assert looks[0] == looks[1]
         await subject.drop(source, copy)
 
-    async def test_an_archive_is_unpacked_whole(self, subject: Subject) -> None:
+    @pytest.mark.parametrize("gzip", [False, True])
+    async def test_an_archive_is_unpacked_whole(self, subject: Subject, gzip: bool) -> None:
         subject.require(Cap.FILL)
-        archive = await subject.content.archive(_TREE)
+        archive = await subject.content.archive(_TREE, gzip=gzip)
         volume = subject.volume()
         await subject.runner.do(await subject.create(volume))
         for _ in range(2):

@@ -15,7 +15,7 @@ import asyncio
 import itertools
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import pytest
 
@@ -55,7 +55,8 @@ class Subject(SubjectPlans):
     pool has about SMALL_MB, on a place of its own. `used_kb` tells what the pool really uses, where the file system
     that holds the volume's location does not. Tests that need what is None are skipped, and say so.
 
-    `host_kind` and `packages` (Debian's, of the software that does the work) are for the report.
+    `host_kind`, `packages` (Debian's, of the software that does the work; `linux` for the host's kernel) and `variant`
+    (what tells two runs of one type apart, such as `ganesha` and `kernel`) are for the report.
     """
 
     name: str
@@ -75,6 +76,8 @@ class Subject(SubjectPlans):
     used_kb: Callable[[], Awaitable[int]] | None = None
     host_kind: str = "namespace host"
     packages: tuple[str, ...] = ()
+    variant: str = ""
+    skipped: str = ""
     settings: dict[str, object] = field(default_factory=dict)
     generations: dict[int, int] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
@@ -234,10 +237,15 @@ class Subject(SubjectPlans):
         for volume in volumes:
             await self.runner.do(await self.remove(volume))
 
+    def skip(self, reason: str) -> NoReturn:
+        """End the test here; the reason is for its record too."""
+        self.skipped = reason
+        pytest.skip(f"{self.name}: {reason}")
+
     def needs(self, name: str) -> None:
         """Skip what the fixture gives no means for."""
         if getattr(self, name) is None:
-            pytest.skip(f"{self.name}: the fixture gives no {name}")
+            self.skip(f"the fixture gives no {name}")
 
     async def forget_connections(self) -> None:
         """What a controller has open to the host is lost to it."""
@@ -252,14 +260,14 @@ class Subject(SubjectPlans):
         where = self.where(volume)
         device = await self.shell('[ -b "$1" ] && echo yes || echo no', where)
         if device.strip() == "yes":
-            pytest.skip(f"{self.name}: {where} is a device and the fixture gives no used_kb")
+            self.skip("its volumes are devices, and the fixture gives no used_kb")
         return int(await self.shell("sync; df -kP \"$1\" | awk 'NR == 2 { print $3 }'", where))
 
     def require(self, *capabilities: Cap) -> None:
         """Skip what the type does not declare."""
         for capability in capabilities:
             if capability not in self.declared:
-                pytest.skip(f"{self.name} does not declare {capability}")
+                self.skip(f"it does not declare {capability}")
 
     async def has(self, capability: Cap) -> bool:
         """Whether it is declared, and the driver says that this host has it."""
@@ -273,4 +281,4 @@ class Subject(SubjectPlans):
         """Skip what the type does not declare, or declares and this host has not, as the driver says."""
         self.require(capability)
         if not await self.has(capability):
-            pytest.skip(f"{self.name}: this host has no {capability}, and the driver says so")
+            self.skip(f"this host has no {capability}, and the driver says so")

@@ -17,8 +17,11 @@ A plug-in's test file is a fixture and a class:
         "The conformance suite."
 
 What a client machine does with an export is behind the protocol `openqrm.testing.access.Access`; NFS, iSCSI, AoE and
-NBD have one. Which tests run is decided by what the plug-in declares, and nothing else: a declared capability cannot
-skip its tests, except where the driver's `confirms` says that this very host does not have it.
+NBD have one (`access_nfs`, …). Which tests run is decided by what the plug-in declares, and nothing else: a declared
+capability cannot skip its tests, except where the driver's `confirms` says that this very host does not have it.
+
+With OPENQRM_CONFORMANCE_RECORD=docs/reference/conformance in the environment the results are recorded, and
+`python -m openqrm.testing.storage_report write` makes the report from them.
 """
 
 from __future__ import annotations
@@ -30,13 +33,14 @@ from openqrm.testing.storage_grant_suite import GrantSuite, LendSuite
 from openqrm.testing.storage_limit_suite import PoolLimitSuite
 from openqrm.testing.storage_plan_suite import ExportPlanSuite, PoolPlanSuite
 from openqrm.testing.storage_pool_suite import PoolSuite as _PoolSuite
+from openqrm.testing.storage_record import Recorded
 
 
-class PoolSuite(PoolPlanSuite, _PoolSuite, PoolCopySuite, PoolLimitSuite, PoolFaultSuite):
+class PoolSuite(Recorded, PoolPlanSuite, _PoolSuite, PoolCopySuite, PoolLimitSuite, PoolFaultSuite):
     """A pool alone."""
 
 
-class ExportSuite(ExportPlanSuite, _ExportSuite, GrantSuite, LendSuite, ExportFaultSuite):
+class ExportSuite(Recorded, ExportPlanSuite, _ExportSuite, GrantSuite, LendSuite, ExportFaultSuite):
     """An export over a pool of its medium."""
 
 

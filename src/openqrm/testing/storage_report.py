@@ -1,0 +1,196 @@
+"""The page docs/reference/storage-conformance.md, made from the recorded results of conformance runs.
+
+`python -m openqrm.testing.storage_report write` makes it; `check` says what is stale or missing and ends with 1.
+Records are made by runs of the suites (`storage_record`). What is shown in another way, such as by machines that boot
+in the lab, has a record written by hand: `type`, `pool`, `export`, `shown_by` (what shows it) and `date`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openqrm.engine.plugins.catalogue import discover
+from openqrm.plugin_api.drivers import Cap
+from openqrm.testing.storage_suite import ExportSuite, PoolSuite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from openqrm.engine.plugins.declarations import Declared
+    from openqrm.plugin_api.drivers import StorageType
+
+DIRECTORY = Path("docs/reference")
+RECORDS, PAGE = "conformance", "storage-conformance.md"
+SHOWN_BY = {
+    Cap.CLONE: "test_a_clone_is_a_copy_of_its_own",
+    Cap.CLONE_COW: "test_a_clone_shares_what_is_not_changed",
+    Cap.FILL: "test_an_archive_is_unpacked_whole",
+    Cap.SNAPSHOT: "test_a_snapshot_holds_only_what_differs",
+    Cap.RESIZE: "test_a_volume_grows_with_its_file_system",
+    Cap.LIST: "test_a_volume_is_made_and_removed",
+    Cap.AUTHORIZE: "test_exactly_one_client",
+    Cap.SHARED: "test_exactly_one_client",
+    Cap.LEND: "test_many_read_and_none_of_them_writes",
+    Cap.REVOKE_PROOF: "test_nothing_is_written_after_a_revocation",
+}
+"""The test that cannot pass without the capability."""
+IMPOSTOR = "test_a_machine_that_poses_as_another"
+YES, NO_WAY, NOT_HERE, NOT_RUN = "yes", "", "not on this host", "not run"
+HEAD = """<!-- Written by `python -m openqrm.testing.storage_report write` from recorded runs; do not edit. -->
+
+# Storage conformance
+
+What was run on the real thing: each row is a storage type, or a pool alone, on one kind of host. *yes*: declared, and
+its tests passed; *not on this host*: declared, and the driver found that the host does not have it; empty: not
+declared, so refused. *Proof* is the counter test: a client that writes without end never reaches the volume again once
+its access was revoked, also after a cut link and a restart of the server. *Impostor*: another machine with the first
+one's address, MAC and name, but not its secret.
+
+A namespace host is the lab's storage host: real server software in namespaces of one machine, with its kernel. A
+storage machine is a virtual machine with a kernel, disks and a volume group of its own.
+
+"""
+
+
+def records(directory: Path) -> list[dict[str, Any]]:
+    """All of them, by type and variant."""
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in (directory / RECORDS).glob("*.json")]
+    return sorted(found, key=lambda each: (each["type"], each.get("variant", "")))
+
+
+def outcome(record: Mapping[str, Any], test: str) -> str:
+    """How a test ended, all its parameters together: failed, passed, skipped: WHY, or nothing when it was not run."""
+    found = [how for name, how in record.get("tests", {}).items() if name.partition("[")[0] == test]
+    for word in ("failed", "passed", "skipped"):
+        for how in found:
+            if how.startswith(word):
+                return str(how)
+    return ""
+
+
+def page(directory: Path, declared: Declared) -> str:
+    """The whole page."""
+    found = records(directory)
+    run = [each for each in found if "tests" in each]
+    text = HEAD + _table(
+        ("type", "host, software", "date", *map(str, SHOWN_BY), "impostor"), [_row(one) for one in run]
+    )
+    by_hand = [each for each in found if "tests" not in each]
+    if by_hand:
+        text += "## Shown in another way\n\n"
+        text += _table(("type", "shown by", "date"), [(one["type"], one["shown_by"], one["date"]) for one in by_hand])
+    halves = list(_by_halves(found, declared))
+    if halves:
+        text += "## By their halves\n\nJoins of a pool and an export that were each run with another one.\n\n"
+        text += _table(("type", "pool run with", "export run with"), halves)
+    text += "## What was not run, and why\n\n"
+    return text + "".join(_skipped(one) for one in run)
+
+
+def _row(record: Mapping[str, Any]) -> Sequence[str]:
+    software = ", ".join(f"{name} {version}" for name, version in record["software"].items())
+    shown = [_cell(record, capability) for capability in SHOWN_BY]
+    stranger = outcome(record, IMPOSTOR)
+    impostor = "refused" if record["secrets"] else "let in: trusts the storage network"
+    host = ": ".join(filter(None, (record["host"], software)))
+    return (_name(record), host, record["date"], *shown, impostor if stranger == "passed" else stranger)
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    alone = "" if record["export"] else " (pool alone)"
+    return " ".join(filter(None, (record["type"], record.get("variant", "")))) + alone
+
+
+def _cell(record: Mapping[str, Any], capability: Cap) -> str:
+    if str(capability) not in record["declared"]:
+        return NO_WAY
+    how = outcome(record, SHOWN_BY[capability])
+    if how.startswith("skipped"):
+        return NOT_HERE
+    return {"passed": YES, "": NOT_RUN}.get(how, how)
+
+
+def _skipped(record: Mapping[str, Any]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for test, how in record["tests"].items():
+        if how.startswith("skipped: ") and "does not declare" not in how:
+            reasons.setdefault(how.removeprefix("skipped: "), []).append(f"`{test}`")
+    passed = sum(how == "passed" for how in record["tests"].values())
+    lines = [f"**{_name(record)}**: {passed} tests passed.\n\n"]
+    lines += [f"- {reason}: {', '.join(tests)}\n" for reason, tests in sorted(reasons.items())]
+    return "".join(lines) + ("\n" if reasons else "")
+
+
+def _by_halves(found: Sequence[Mapping[str, Any]], declared: Declared) -> Iterable[Sequence[str]]:
+    own = {each["type"] for each in found}
+    for name, (_, joined) in sorted(declared.types.items()):
+        pools, exports = _halves(found, joined)
+        if name not in own and pools and exports:
+            yield name, ", ".join(pools), ", ".join(exports)
+
+
+def _halves(found: Sequence[Mapping[str, Any]], joined: StorageType) -> tuple[list[str], list[str]]:
+    """The types in whose records the pool of a join is, and those in whose records its export is."""
+    pools = [each["type"] for each in found if each["pool"] == joined.pool]
+    exports = [each["type"] for each in found if each["export"] == joined.export]
+    return list(dict.fromkeys(pools)), list(dict.fromkeys(exports))
+
+
+def faults(directory: Path, declared: Declared) -> list[str]:
+    """What is missing or stale: a declared type without a record, a record older than the suite, failures, the page."""
+    found = records(directory)
+    said = [fault for each in found if "tests" in each for fault in _faults_of(each, declared)]
+    for name, (plugin, joined) in declared.types.items():
+        if any(each["type"] == name for each in found):
+            continue
+        pools, exports = _halves(found, joined)
+        if joined in plugin.provides or not (pools and exports):
+            said.append(f"storage type {name} has no record of a conformance run")
+    file = directory / PAGE
+    if not file.exists() or file.read_text(encoding="utf-8") != page(directory, declared):
+        said.append(f"{file} is stale: python -m openqrm.testing.storage_report write")
+    return said
+
+
+def _faults_of(record: Mapping[str, Any], declared: Declared) -> Iterable[str]:
+    name = _name(record)
+    sides = [declared.pools.get(record["pool"]), declared.exports.get(record["export"])]
+    now = sorted({str(one) for side in sides if side is not None for one in side[1].capabilities})
+    if now != record["declared"]:
+        yield f"{name}: its capabilities are others since it was run"
+    for suite in (PoolSuite, ExportSuite) if record["export"] else (PoolSuite,):
+        for test in dir(suite):
+            if test.startswith("test_") and not outcome(record, test):
+                yield f"{name}: {test} was not run"
+    for test, how in record["tests"].items():
+        if how == "failed":
+            yield f"{name}: {test} failed"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines) + "\n"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `write` or `check`: 0 done or up to date, 1 something is missing or stale."""
+    parser = argparse.ArgumentParser(prog="python -m openqrm.testing.storage_report", description=__doc__)
+    parser.add_argument("verb", choices=("write", "check"))
+    parser.add_argument("--directory", type=Path, default=DIRECTORY)
+    given = parser.parse_args(argv)
+    declared = discover().declared
+    if given.verb == "write":
+        (given.directory / PAGE).write_text(page(given.directory, declared), encoding="utf-8")
+        return 0
+    said = faults(given.directory, declared)
+    for fault in said:
+        print(fault, file=sys.stderr)
+    return 1 if said else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,147 @@
+"""A running toy storage on this very machine: the storage host is resource 0."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openqrm.plugin_api.drivers import Client
+from openqrm.remote.endpoint import Endpoint
+from openqrm.remote.hosts import RemoteHosts
+from openqrm.remote.keys import installation_key
+from openqrm.testing.ssh_server import free_port
+from openqrm.testing.storage_subject import Subject
+from openqrm.testing.toy_storage.access import ToyAccess
+from openqrm.testing.toy_storage.plugin import PLUGIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CLIENTS = tuple(
+    Client(resource_id=10 + number, address=f"192.0.2.{number}", mac=f"52:54:00:00:00:0{number}", name=f"c{number}")
+    for number in (1, 2)
+)
+START_SECONDS = 10.0
+DEAD = 9
+
+
+@dataclass
+class ToyRig:
+    """Its server, and where all is. `program` is the server's source, which a test may have changed."""
+
+    directory: Path
+    pool: Path
+    small: Path | None = None
+    program: str = str(Path(__file__).with_name("server.py"))
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def grants(self) -> Path:
+        """Where the server has its configuration."""
+        return self.directory / "grants"
+
+    def start(self) -> None:
+        """Start the server and wait until it listens. RuntimeError."""
+        self.grants.mkdir(exist_ok=True)
+        command = [sys.executable, self.program, str(self.port), str(self.grants)]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.02)
+        raise RuntimeError("the toy server did not start")
+
+    def stop(self) -> None:
+        """kill -9."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    async def restart(self) -> None:
+        """The server anew, with the grants there are."""
+        await asyncio.to_thread(self.stop)
+        await asyncio.to_thread(self.start)
+
+    async def grant_by_hand(self, location: str, client: Client) -> None:
+        """As somebody at the host's shell would."""
+        grant = {"volume": "", "path": location, "client": client.address, "generation": 0, "secret": "mine"}
+        file = self.grants / f"hand-{client.name}-{Path(location).name}.json"
+        await asyncio.to_thread(file.write_text, json.dumps(grant | {"writes": True}))
+        await asyncio.to_thread(self.control, "reload")
+
+    def control(self, word: str) -> Any:
+        """Tell the server something."""
+        with socket.create_connection(("127.0.0.1", self.port)) as link:
+            link.sendall(json.dumps({"control": word}).encode() + b"\n")
+            return json.loads(link.makefile().readline())
+
+    def hosts(self) -> RemoteHosts:
+        """Resource 0 is this machine; every other one does not answer."""
+        nobody = Endpoint("127.0.0.1", free_port(), host_keys=("ssh-ed25519 AAAA",))
+        return RemoteHosts(
+            lookup=lambda resource: nobody,  # noqa: ARG005  # whichever it is
+            learned=lambda resource, shown: None,  # noqa: ARG005
+            key_file=installation_key(self.directory / "controller").private_file,
+            local_gate=self.directory / "gate",
+        )
+
+    def subject(self, hosts: RemoteHosts) -> Subject:
+        """For the conformance suite."""
+        export = {"port": self.port, "grants": str(self.grants)}
+        small = {"directory": str(self.small), **export} if self.small is not None else None
+        return Subject.join(
+            PLUGIN,
+            "toy",
+            PLUGIN,
+            "toy",
+            hosts=hosts,
+            host=0,
+            address="127.0.0.1",
+            dead_host=DEAD,
+            clients=CLIENTS,
+            access=ToyAccess(),
+            restart=self.restart,
+            grant_by_hand=self.grant_by_hand,
+            settings={"directory": str(self.pool), **export},
+            small_settings=small,
+            host_kind="this machine",
+        )
+
+
+@contextmanager
+def toy_rig(directory: Path) -> Iterator[ToyRig]:
+    """A pool on a btrfs of its own, a small one in memory, a server. Needs root; all is gone afterwards."""
+    pool, small, image = directory / "pool", directory / "small", directory / "pool.img"
+    rig = ToyRig(directory, pool, small)
+    for each in (pool, small):
+        each.mkdir()
+    with image.open("wb") as file:
+        file.truncate(2 << 30)
+    mounted: list[Path] = []
+    try:
+        _do("mkfs.btrfs", "-q", str(image))
+        _do("mount", "-o", "loop", str(image), str(pool))
+        mounted.append(pool)
+        _do("mount", "-t", "tmpfs", "-o", "size=160m", "toy", str(small))
+        mounted.append(small)
+        rig.start()
+        yield rig
+    finally:
+        rig.stop()
+        for each in mounted:
+            _do("umount", "--lazy", str(each))
+
+
+def _do(*argv: str) -> None:
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True)

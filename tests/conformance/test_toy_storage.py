@@ -1,0 +1,38 @@
+"""The conformance suite on a storage type that is right: all of it passes, and in seconds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from openqrm.testing import storage_export_suite
+from openqrm.testing.storage_suite import StorageSuite
+from openqrm.testing.toy_storage.rig import ToyRig, toy_rig
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from openqrm.testing.storage_subject import Subject
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyRig]:
+    if os.geteuid() != 0 or shutil.which("mkfs.btrfs", path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None:
+        pytest.skip("needs root and: mkfs.btrfs")
+    with toy_rig(tmp_path_factory.mktemp("toy")) as running:
+        yield running
+
+
+@pytest.fixture
+async def subject(rig: ToyRig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Subject]:
+    monkeypatch.setattr(storage_export_suite, "WATCHED_SECONDS", 0.3)
+    hosts = rig.hosts()
+    yield rig.subject(hosts)
+    await hosts.close()
+
+
+class TestToyStorage(StorageSuite):
+    """The conformance suite."""
