@@ -174,10 +174,13 @@ def _went_wrong(
     if step.atomic:
         step = replace(step, attempts=step.attempts + 1)
     retryable = isinstance(event, Failed) and event.retryable
-    if retryable and state.forward_only and not undoing and event.error.get("code") == UnreachableError.code:
+    away = retryable and event.error.get("code") == UnreachableError.code
+    if away and state.forward_only and not undoing:
         return _patient(state, step, event.error, now, policy)
-    if retryable and step.attempts % policy.tries:
-        later = now + policy.pause(step.attempts)
+    # A host whose power was cut comes back, and then what it did is undone without a human.
+    returns = away and undoing and step.attempts < policy.away_tries
+    if returns or (retryable and step.attempts % policy.tries):
+        later = now + (policy.patience if returns else policy.pause)(step.attempts)
         status = StepStatus.UNDOING if undoing else StepStatus.ACTING
         changes = {"status": status, "error": event.error, "not_before": later, "attempts": step.attempts}
         return Decision(_with(state, step, **changes, doubt=False), Sleep(later))

@@ -26,7 +26,9 @@ class Policy:
     tries: int = TRIES
     backoff: tuple[float, ...] = (1.0, 4.0)
     longest: float = 60.0
-    """Seconds between two looks for a host that an operation which only goes forward waits for."""
+    """Seconds between two looks for a host that is waited for."""
+    away_tries: int = 12
+    """How often an undo is tried in all while its host is away: with these pauses, for some nine minutes."""
 
     def pause(self, attempts: int) -> timedelta:
         """The pause after that many tries."""

@@ -235,6 +235,24 @@ def test_what_can_be_undone_does_not_wait_for_a_host_for_ever() -> None:
     assert decision.state.status is OperationStatus.UNDOING
 
 
+def test_an_undo_waits_for_a_host_that_comes_back_but_not_for_ever() -> None:
+    away = Failed({"code": "unreachable", "detail": "no route to host"})
+    decision = play(operation(step("a"), step("b")), Claimed(), Succeeded(), *([BROKEN, Timer()] * 2), BROKEN)
+    assert decision.command == Undo("b")
+    pauses = []
+    for number in range(DEFAULT.away_tries - 1):
+        waiting = play(decision.state, away)
+        assert waiting.state.status is OperationStatus.UNDOING, number
+        assert isinstance(waiting.command, Sleep)
+        pauses.append((waiting.command.until - NOW).total_seconds())
+        decision = play(waiting.state, Timer())
+    assert pauses[:4] == [1, 4, 16, 60]
+    assert max(pauses) == DEFAULT.longest
+    assert play(decision.state, Succeeded(), Succeeded()).command == Finish(OperationStatus.FAILED)
+    stays_away = play(decision.state, away)
+    assert stays_away.command == Finish(OperationStatus.ATTENTION)
+
+
 def test_after_a_crash_a_step_in_the_air_is_verified_first() -> None:
     state = play(operation(step("a", verifiable=True), step("b")), Claimed()).state
     decision = play(state, Claimed())
