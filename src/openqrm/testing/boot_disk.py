@@ -60,7 +60,7 @@ if [ -d $ibft/target0 ]; then
     read -r address <$ibft/ethernet0/ip-addr
     read -r mask <$ibft/ethernet0/subnet-mask
     ip addr add "$address/$(ipcalc -p "$address" "$mask" | sed s/PREFIX=//)" dev "$card"
-    mkdir -p /run/openqrm && ln -s /seed/rt /run/openqrm/rt
+    mkdir -p /run/openqrm /run/lock /etc/iscsi && ln -s /seed/rt /run/openqrm/rt
     iscsistart -b
 else
     udhcpc -i "$card" -s /bin/lease -q -n -t 20

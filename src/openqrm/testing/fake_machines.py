@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from openqrm.domain.lease import LeaseState, Loan
 from openqrm.domain.resource import Desired, Health, MachineOrder, Phase, Power, Resource
 from openqrm.domain.storage import Storage, Volume
-from openqrm.operations import machine_orders, states
+from openqrm.operations import handovers, machine_orders, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,8 @@ class FakeMachines:
     endless: set[int] = field(default_factory=set)
     """Transfers, by their orders, that do not end by themselves."""
     halfway: Callable[[Writer, MachineOrder], None] | None = None
+    disks: bool = False
+    """What is deployed boots from the machines' own disks, without an agent."""
 
     def tick(self, limit: int = 500) -> int:
         """Carry out the orders that are open now, in one transaction; returns how many."""
@@ -122,7 +124,12 @@ class FakeMachines:
         return (disk, volume.name) if allowed and disk.things.get(volume.name) == "whole" else None
 
     def _carried_out(self, writer: Writer, resource: Resource, verb: str) -> None:
-        if verb == "deploy":
+        if verb == "deploy" and self.disks:
+            if resource.phase is Phase.DEPLOYING:
+                handovers.handed_over(writer, resource)
+        elif verb == "grab":
+            return
+        elif verb == "deploy":
             if resource.phase in (Phase.DEPLOYING, Phase.RETURNING):
                 states.apply(writer, resource, "phase", "registered-image")
         elif verb == "poweroff":

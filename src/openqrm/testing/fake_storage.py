@@ -100,6 +100,20 @@ class FakeExport:
             ),
         )
 
+    def lend(self, context: StorageContext, volume: Volume, location: str, client: Client, facts: Facts) -> Steps:
+        """One step, undone by its opposite."""
+        del location, facts
+        return (_lending(context, volume, client, "lend", "reclaim"),)
+
+    def reclaim(self, context: StorageContext, volume: Volume, location: str, client: Client, facts: Facts) -> Steps:
+        """One step."""
+        del location, facts
+        return (_lending(context, volume, client, "reclaim", None),)
+
+    def lent(self, context: StorageContext, volume: Volume, location: str, client: Client) -> Mapping[str, str]:
+        """As `attach`."""
+        return self.attach(context, volume, location, client)
+
     def root_device(self, context: StorageContext, volume: Volume, location: str) -> str:
         """The location itself."""
         del context, volume
@@ -109,6 +123,16 @@ class FakeExport:
         """Nothing: fake machines mount nothing."""
         del context, volume, location, client
         return {}
+
+
+def _lending(context: StorageContext, volume: Volume, client: Client, verb: str, undo: str | None) -> Run:
+    words = (f"volume-{volume.id}", client.name)
+    return Run(
+        name=verb,
+        host=context.host,
+        do=Command(argv=(verb, *words)),
+        undo=Command(argv=(undo, *words)) if undo else Irreversible(reason="it is lent anew, under a new loan"),
+    )
 
 
 class FakePool:
@@ -232,6 +256,14 @@ def _withdraw(disk: FakeHost, request: Request) -> Iterator[Finished | None]:
     yield done()
 
 
+def _lend(disk: FakeHost, request: Request) -> Iterator[Finished | None]:
+    """`lend|reclaim VOLUME CLIENT`."""
+    verb, volume, client = request.argv
+    disk.lent.add((volume, client)) if verb == "lend" else disk.lent.discard((volume, client))
+    yield None
+    yield done()
+
+
 def _resize(disk: FakeHost, request: Request) -> Iterator[Finished | None]:
     """`resize NAME MB`."""
     _, name, size = request.argv
@@ -244,6 +276,8 @@ STORAGE_COMMANDS: dict[str, Handler] = {
     "list-things": _list_things,
     "list-grants": _list_grants,
     "withdraw": _withdraw,
+    "lend": _lend,
+    "reclaim": _lend,
     "resize": _resize,
 }
 """What the fake storage's hosts can do beside what all fake hosts can."""
