@@ -146,18 +146,20 @@ class NfsExport:
         return server == "ganesha" or (server == "kernel" and self._found(context, facts).expires)
 
     def grants(self, context: StorageContext, facts: Facts) -> Sequence[Grant]:
-        """What the servers serve or will serve of the pool, with directories above it. ConflictError without answer."""
+        """What the servers serve or will serve: ours, and by hand of the pool, in it and around it. ConflictError."""
         found = self._found(context, facts)
         if found.silent:
             raise ConflictError(
                 f"nfs-ganesha on the host of storage {context.storage.name} runs and does not answer",
                 remedy="try again; if it stays so, restart it",
             )
-        place = "/" + context.pool.place.strip("/") if isinstance(context.pool, Placed) else "/"
+        place = context.pool.place if isinstance(context.pool, Placed) else "/"
+        # Volumes of a volume group or a dataset are mounted somewhere below its own name.
+        root = place if place.startswith("/") else f"/{place.partition('/')[0]}"
         return [
             Grant(one.volume, one.client, one.generation, one.path, writes=one.writes)
             for one in found.given
-            if _below(one.path, place) or _below(place, one.path)
+            if one.volume or _below(one.path, root) or _below(root, one.path)
         ]
 
     def authorize(
