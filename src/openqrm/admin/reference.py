@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openqrm.admin.reference_plugins import plugins_page
 from openqrm.api.compact import compact
 from openqrm.api.problems import MediaTypeError, TooLargeError, TooManyError
 from openqrm.api.projection import collections, endpoint
@@ -45,6 +46,7 @@ def pages(registry: Registry) -> dict[str, str]:
         "cli.md": cli_page,
         "settings.md": settings_page,
         "states.md": states_page,
+        "plugins.md": _plugins_page,
     }
     return {name: HEAD + page(registry) for name, page in made.items()}
 
@@ -57,6 +59,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _plugins_page(registry: Registry) -> str:
+    """Every installed plug-in."""
+    del registry
+    return plugins_page(discover(), table)
 
 
 def operations_page(registry: Registry) -> str:

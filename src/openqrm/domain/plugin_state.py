@@ -47,6 +47,9 @@ class PluginState(Record):
     family: Annotated[Name, Attr("Family", filter=True, listed=True, derived=True)]
     title: Annotated[Text, Attr("Title", search=True, listed=True, derived=True)] = ""
     state: Annotated[PluginPhase, Attr("State", filter=True, listed=True, derived=True)] = PluginPhase.DISABLED
+    provides: Annotated[
+        dict[str, Any], Attr("Provides", help="pools, exports and storage types, with what they can", derived=True)
+    ] = Field(default_factory=dict)
     settings: Annotated[dict[str, Any], Attr("Settings", help="fields the plug-in declares")] = Field(
         default_factory=dict
     )

@@ -36,6 +36,13 @@ def test_pages_hold_what_operators_look_up() -> None:
     assert "password_hash" not in pages["operations.md"]
 
 
+def test_plugins_have_a_page_with_what_they_provide_and_their_settings() -> None:
+    page = reference.pages(Registry.of_installation())["plugins.md"]
+    assert "| `nfs-storage` | `dir` | `nfs` | `nfs-root` | nfs-storage |" in page
+    assert "### Pool `dir`\n\nOf medium tree. It can: `clone`" in page
+    assert "| `directory` | `/srv/openqrm` | Directory: on the storage host" in page
+
+
 def test_diagrams_have_every_row() -> None:
     text = reference.diagram(RESOURCE_PHASES)
     assert text.count(" --> ") == len(RESOURCE_PHASES.rows) + 1

@@ -242,3 +242,18 @@ def test_the_built_in_plugins_are_all_found() -> None:
     made = catalogues.discover()
     assert {"dhcpd", "nfs-storage", "tftpd"} <= set(names(made))
     assert not made.broken
+
+
+def test_rows_say_what_plugins_provide_and_follow_what_is_installed() -> None:
+    database = MemoryDatabase()
+    nfs = plugin("nfs", provides=(NFS,))
+    for installed, types in (
+        ([nfs], {}),
+        ([nfs, plugin("base", provides=(DIR,))], {"dir-nfs": ["authorize", "clone"]}),
+    ):
+        with database.write() as writer:
+            catalogues.register(writer, catalogues.of(installed))
+            row = writer.one(PluginState, name="nfs")
+        assert row is not None
+        assert row.provides["exports"] == {"nfs": ["authorize"]}
+        assert row.provides.get("storage_types", {}) == types

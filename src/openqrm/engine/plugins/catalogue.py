@@ -19,6 +19,7 @@ from openqrm.domain.errors import ConflictError, InvalidError, MissingDependency
 from openqrm.domain.event import Severity
 from openqrm.domain.plugin_state import PluginPhase, PluginState
 from openqrm.engine.plugins.declarations import Broken, Declared, merge
+from openqrm.engine.plugins.provided import provided
 from openqrm.plugin_api.plugin import ENTRY_POINTS, Plugin
 
 if TYPE_CHECKING:
@@ -176,13 +177,11 @@ def register(writer: Writer, catalogue: Catalogue) -> None:
     rows = {row.name: row for row in writer.find(PluginState)}
     for plugin in catalogue.plugins:
         row = rows.get(plugin.name)
+        known = {"family": str(plugin.family), "title": plugin.title, "provides": provided(plugin, catalogue.declared)}
         if row is None:
-            settings = defaults(plugin)
-            writer.insert(
-                PluginState(name=plugin.name, family=str(plugin.family), title=plugin.title, settings=settings)
-            )
-        elif (row.family, row.title) != (plugin.family, plugin.title):
-            writer.update(row, family=str(plugin.family), title=plugin.title)
+            writer.insert(PluginState(name=plugin.name, settings=defaults(plugin), **known))
+        elif any(getattr(row, name) != value for name, value in known.items()):
+            writer.update(row, **known)
     for fault in catalogue.broken:
         text = f"plug-in {fault.name} ({fault.origin}) is left out: {fault.reason}"
         writer.event(text, severity=Severity.ERROR, source="plugins")

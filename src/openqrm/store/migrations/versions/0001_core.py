@@ -140,6 +140,7 @@ def upgrade() -> None:
         sa.Column("family", text(63), nullable=False),
         sa.Column("title", text(1000), nullable=False),
         sa.Column("state", text(32), nullable=False),
+        sa.Column("provides", json(), nullable=False),
         sa.Column("settings", json(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name", name="uq_plugins_name"),
