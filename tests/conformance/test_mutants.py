@@ -189,7 +189,7 @@ POOL_MUTANTS = (
             script(
                 "fill",
                 "tar -xf",
-                'file -b "$5" 2>/dev/null | grep -q gzip && exit 1; [ "$(head -c 2 "$5" | od -An -tx1)" != " 1f 8b" ]; tar -xf',
+                '[ "$(head -c 2 "$5" | od -An -tx1)" != " 1f 8b" ]; tar -xf',
             ),
         ),
         arguments=(True,),
@@ -336,8 +336,8 @@ EXPORT_MUTANTS = (
         (
             export(
                 "withdraw",
-                'not os.path.basename(file).startswith(("ours-", "lent-")) and (grant["path"], grant["client"]) == (path, client)',
-                'grant["path"] == path',
+                'not os.path.basename(file).startswith(("ours-", "lent-")) and (grant["path"], grant["client"]) == ',
+                'grant["path"] == path or ',
             ),
         ),
     ),

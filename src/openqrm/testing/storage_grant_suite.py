@@ -107,7 +107,12 @@ class GrantSuite:
             await subject.runner.do(await subject.create(volume))
             await subject.put_mark(volume, volume.name)
         await subject.runner.do(await subject.authorize(volumes[0], client, 1))
-        assert [await subject.reads(client, volume) for volume in volumes] == [volumes[0].name, None]
+        told = subject.told(volumes[0], client)
+        found = [
+            await asyncio.to_thread(subject.uses.read, client, subject.attach(volume, client), told)
+            for volume in volumes
+        ]
+        assert found == [volumes[0].name, None]
         await subject.runner.do(await subject.revoke(volumes[0], client, 1))
         assert await subject.reads(client, volumes[0]) is None
         await subject.drop(*volumes)

@@ -261,7 +261,7 @@ class Subject(SubjectPlans):
         device = await self.shell('[ -b "$1" ] && echo yes || echo no', where)
         if device.strip() == "yes":
             self.skip("its volumes are devices, and the fixture gives no used_kb")
-        return int(await self.shell("sync; df -kP \"$1\" | awk 'NR == 2 { print $3 }'", where))
+        return int(await self.shell('sync -f "$1"; df -kP "$1" | awk \'NR == 2 { print $3 }\'', where))
 
     def require(self, *capabilities: Cap) -> None:
         """Skip what the type does not declare."""
