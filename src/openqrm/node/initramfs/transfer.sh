@@ -95,6 +95,7 @@ copy_tree() { # SOURCE TARGET PERCENT_AT_START PERCENT_AT_END: sets COPIED to a 
 	copy_attributes "$1" "$2"
 	sync
 	rm -f "${2:?}/$MARKER"
+	touch -r "$1" "$2" # the marker has changed the root's own time
 	sync
 	now
 	COPIED="copied ${BYTES_COPIED:-0} bytes in $((NOW - BEGAN)) s"
