@@ -65,6 +65,7 @@ NEVER_ENDS = "/v1/events/stream"
 
 COPIES = 40
 TURNS = itertools.count()
+REFERENCES = itertools.count()
 seen: Counter[tuple[str, int]] = Counter()
 reached: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
 
@@ -171,6 +172,17 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
         chosen = turn % half + 1
         path_parameters["which"] = str(chosen + half if context.operation.method.upper() == "DELETE" else chosen)
     return path_parameters
+
+
+@schema.hook
+def map_body(context: Any, body: Any) -> Any:
+    """Two thirds of what an argument refers to exist, too."""
+    del context
+    if isinstance(body, dict):
+        for name, value in body.items():
+            if name.endswith("_id") and isinstance(value, int) and (turn := next(REFERENCES)) % 3:
+                body[name] = turn % COPIES + 1
+    return body
 
 
 @pytest.mark.timeout(900)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from openqrm.domain.errors import ConflictError, InvalidError, UnsupportedError
 from openqrm.domain.model import Attr, Id, MegaBytes, Name
-from openqrm.domain.storage import Image, Storage, Volume
+from openqrm.domain.resource import Resource
+from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
 from openqrm.operations.restoring import first_generation
 from openqrm.operations.storage_types import traits
 from openqrm.operations.volume import RECORD, record_step
@@ -23,6 +24,7 @@ from openqrm.plugin_api.values import Output
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from openqrm.domain.model import Record
     from openqrm.operations.storage_types import Traits
     from openqrm.plugin_api.operation import Call
     from openqrm.plugin_api.records import Reader
@@ -62,8 +64,12 @@ def admit(reader: Reader, call: Call) -> Plan:
     """
     image, given = _target(call), call.arguments
     volume = reader.get(Volume, image.volume_id)
+    _refuse_unknown(reader, Storage, given.to_id, "to_id")
+    _refuse_unknown(reader, Resource, given.resource_id, "resource_id")
     source = _side(reader, call.settings, volume.storage_id)
     target = _side(reader, call.settings, given.to_id)
+    if volume.phase is not VolumePhase.READY:
+        raise ConflictError(f"volume {volume.name} is {volume.phase}, not ready")
     if source.storage.id == target.storage.id:
         raise InvalidError(
             f"image {image.name} is on storage {target.storage.name} already",
@@ -110,6 +116,11 @@ def _claims(volume: Volume, worker: int | None) -> tuple[Change, ...]:
             undo="loan.undo-take",
         ),
     )
+
+
+def _refuse_unknown(reader: Reader, kind: type[Record], record_id: int | None, field: str) -> None:
+    if record_id is not None and not reader.find(kind, id=record_id, limit=1):
+        raise InvalidError(f"there is no {kind.entity.name} {record_id}", field=field)
 
 
 def _side(reader: Reader, settings: Mapping[str, Any], storage_id: int) -> _Side:

@@ -59,7 +59,7 @@ def pipeline(database: AnyDatabase) -> Pipeline:
     return pipeline_of(database, storage_types=TYPES, deployments={name: f"{name}-root" for name in TYPES})
 
 
-def move(pipeline: Pipeline, image: str, to: str, **arguments: Any) -> Operation:
+def move(pipeline: Pipeline, image: str, to: str | int, **arguments: Any) -> Operation:
     operation = pipeline.call("image.move", ADMIN, image, {"to_id": to, **arguments}).operation
     assert operation is not None
     return operation
@@ -80,6 +80,20 @@ def test_what_can_never_move(pipeline: Pipeline, image: str, to: str, says: str)
     with pytest.raises(UnsupportedError, match=says) as caught:
         move(pipeline, image, to)
     assert caught.value.field == "to_id"
+
+
+@pytest.mark.parametrize(("field", "given"), [("to_id", {"to": 77}), ("resource_id", {"resource_id": 77})])
+def test_what_is_not_there_is_a_wrong_argument(pipeline: Pipeline, field: str, given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidError, match="77") as caught:
+        move(pipeline, "nfs", given.pop("to", "iscsi"), **given)
+    assert caught.value.field == field
+
+
+def test_a_volume_that_is_not_ready_does_not_move(pipeline: Pipeline) -> None:
+    with pipeline.database.write() as writer:
+        writer.update(writer.get(Volume, 1), phase=VolumePhase.REMOVING)
+    with pytest.raises(ConflictError, match="volume nfs is removing"):
+        move(pipeline, "nfs", "iscsi")
 
 
 def test_to_where_it_is_already(pipeline: Pipeline) -> None:
