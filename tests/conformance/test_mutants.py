@@ -158,7 +158,7 @@ POOL_MUTANTS = (
     Mutant(
         "half a clone is named by nobody",
         KILLED,
-        (script("clone", 'sync "$new"', SLOW), text("FACTS", "for name in .toy/new/*", "for name in .toy/none/*")),
+        (script("clone", 'sync "$new"', SLOW), text("FACTS", 'echo "leftover', ': "leftover')),
         arguments=("clone",),
     ),
     Mutant(

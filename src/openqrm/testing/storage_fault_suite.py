@@ -27,11 +27,16 @@ if TYPE_CHECKING:
     from openqrm.testing.storage_subject import Subject
 
 UNDOABLE = [verb for verb in POOL_VERBS if verb not in ONLY_FORWARD and verb != "resize"]
-MOMENTS = (0.02, 0.1, 0.3)
-"""Seconds after which a command is killed."""
+MOMENTS = (0.05, 0.3, 1.0)
+"""Seconds after which a command that has begun is killed or cut off."""
 # Given as input, so that its own words do not hold the name it looks for.
 _KILL = """
-for file in $(grep -lsaF -- NAME /proc/[0-9]*/cmdline); do
+for try in $(seq 50); do
+    found=$(grep -lsa -e '[FIRST]REST' /proc/[0-9]*/cmdline) && break
+    sleep 0.05
+done
+sleep MOMENT
+for file in $(grep -lsa -e '[FIRST]REST' /proc/[0-9]*/cmdline); do
     directory=${file%/cmdline}
     kill -9 "${directory#/proc/}" 2>/dev/null || true
 done
@@ -82,9 +87,9 @@ class PoolFaultSuite:
         for number, moment in enumerate(MOMENTS):
             tried = await attempt(subject, verb, source)
             running = asyncio.create_task(try_and_fail(tried.steps, subject))
-            await asyncio.sleep(moment)
-            script = _KILL.replace("NAME", tried.volume.name)
-            await subject.hosts.run(subject.host, Ready(("sh", "-s"), input=script), gate=None, seconds=30)
+            name = tried.volume.name
+            script = _KILL.replace("FIRST", name[0]).replace("REST", name[1:]).replace("MOMENT", str(moment))
+            await subject.hosts.run(subject.host, Ready(("sh", "-s"), input=script), gate=None, seconds=60)
             await running
             await _mended(tried, undo=number % 2 == 1)
         await source.drop(subject)

@@ -11,7 +11,7 @@ import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -30,6 +30,9 @@ KERNEL = "linux"
 class Recorded:
     """The base of all conformance suites: each test's result is noted, if that is asked for."""
 
+    suites: ClassVar[tuple[str, ...]] = ()
+    """The names of those that run: `pool`, `export`."""
+
     @pytest.fixture(autouse=True)
     async def _recorded(self, request: pytest.FixtureRequest, subject: Subject) -> AsyncIterator[None]:
         directory, failed = os.environ.get(VARIABLE), request.session.testsfailed
@@ -39,7 +42,7 @@ class Recorded:
             outcome = f"skipped: {subject.skipped}" if subject.skipped else "passed"
             if request.session.testsfailed > failed:
                 outcome = "failed"
-            note(Path(directory), subject, software, str(request.node.name), outcome)
+            note(Path(directory), subject, software, str(request.node.name), outcome, self.suites)
 
 
 async def versions(subject: Subject) -> dict[str, str]:
@@ -55,7 +58,9 @@ async def versions(subject: Subject) -> dict[str, str]:
     return found
 
 
-def note(directory: Path, subject: Subject, software: dict[str, str], test: str, outcome: str) -> None:
+def note(
+    directory: Path, subject: Subject, software: dict[str, str], test: str, outcome: str, suites: tuple[str, ...]
+) -> None:
     """Add one result to the record of a type."""
     file = directory / f"{'.'.join(filter(None, (subject.name, subject.variant)))}.json"
     known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -67,6 +72,7 @@ def note(directory: Path, subject: Subject, software: dict[str, str], test: str,
         "pool": subject.pool_declared.name,
         "export": export.name if export else "",
         "medium": str(subject.medium),
+        "suites": list(suites),
         "host": subject.host_kind,
         "software": software,
         "date": datetime.now(UTC).date().isoformat(),

@@ -38,17 +38,18 @@ SHOWN_BY = {
     Cap.REVOKE_PROOF: "test_nothing_is_written_after_a_revocation",
 }
 """The test that cannot pass without the capability."""
+SUITES = {"pool": PoolSuite, "export": ExportSuite}
 IMPOSTOR = "test_a_machine_that_poses_as_another"
-YES, NO_WAY, NOT_HERE, NOT_RUN = "yes", "", "not on this host", "not run"
+YES, NO_WAY, NOT_HERE, NOT_RUN, ELSEWHERE = "yes", "", "not on this host", "not run", "·"
 HEAD = """<!-- Written by `python -m openqrm.testing.storage_report write` from recorded runs; do not edit. -->
 
 # Storage conformance
 
 What was run on the real thing: each row is a storage type, or a pool alone, on one kind of host. *yes*: declared, and
 its tests passed; *not on this host*: declared, and the driver found that the host does not have it; empty: not
-declared, so refused. *Proof* is the counter test: a client that writes without end never reaches the volume again once
-its access was revoked, also after a cut link and a restart of the server. *Impostor*: another machine with the first
-one's address, MAC and name, but not its secret.
+declared, so refused; ·: the pool was run in another row. *revoke-proof* is the counter test: a client that writes
+without end never reaches the volume again once its access was revoked, also after a cut link and a restart of the
+server. *impostor*: another machine with the first one's address, MAC and name, but not its secret.
 
 A namespace host is the lab's storage host: real server software in namespaces of one machine, with its kernel. A
 storage machine is a virtual machine with a kernel, disks and a volume group of its own.
@@ -108,7 +109,10 @@ def _name(record: Mapping[str, Any]) -> str:
 def _cell(record: Mapping[str, Any], capability: Cap) -> str:
     if str(capability) not in record["declared"]:
         return NO_WAY
-    how = outcome(record, SHOWN_BY[capability])
+    test = SHOWN_BY[capability]
+    if not any(hasattr(SUITES[suite], test) for suite in record["suites"]):
+        return ELSEWHERE
+    how = outcome(record, test)
     if how.startswith("skipped"):
         return NOT_HERE
     return {"passed": YES, "": NOT_RUN}.get(how, how)
@@ -135,8 +139,8 @@ def _by_halves(found: Sequence[Mapping[str, Any]], declared: Declared) -> Iterab
 
 def _halves(found: Sequence[Mapping[str, Any]], joined: StorageType) -> tuple[list[str], list[str]]:
     """The types in whose records the pool of a join is, and those in whose records its export is."""
-    pools = [each["type"] for each in found if each["pool"] == joined.pool]
-    exports = [each["type"] for each in found if each["export"] == joined.export]
+    pools = [each["type"] for each in found if each["pool"] == joined.pool and "pool" in each.get("suites", ())]
+    exports = [each["type"] for each in found if each["export"] == joined.export and "export" in each.get("suites", ())]
     return list(dict.fromkeys(pools)), list(dict.fromkeys(exports))
 
 
@@ -162,8 +166,8 @@ def _faults_of(record: Mapping[str, Any], declared: Declared) -> Iterable[str]:
     now = sorted({str(one) for side in sides if side is not None for one in side[1].capabilities})
     if now != record["declared"]:
         yield f"{name}: its capabilities are others since it was run"
-    for suite in (PoolSuite, ExportSuite) if record["export"] else (PoolSuite,):
-        for test in dir(suite):
+    for suite in record["suites"]:
+        for test in dir(SUITES[suite]):
             if test.startswith("test_") and not outcome(record, test):
                 yield f"{name}: {test} was not run"
     for test, how in record["tests"].items():

@@ -26,6 +26,8 @@ With OPENQRM_CONFORMANCE_RECORD=docs/reference/conformance in the environment th
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from openqrm.testing.storage_copy_suite import PoolCopySuite
 from openqrm.testing.storage_export_suite import ExportSuite as _ExportSuite
 from openqrm.testing.storage_fault_suite import ExportFaultSuite, PoolFaultSuite
@@ -39,10 +41,16 @@ from openqrm.testing.storage_record import Recorded
 class PoolSuite(Recorded, PoolPlanSuite, _PoolSuite, PoolCopySuite, PoolLimitSuite, PoolFaultSuite):
     """A pool alone."""
 
+    suites: ClassVar[tuple[str, ...]] = ("pool",)
+
 
 class ExportSuite(Recorded, ExportPlanSuite, _ExportSuite, GrantSuite, LendSuite, ExportFaultSuite):
     """An export over a pool of its medium."""
 
+    suites: ClassVar[tuple[str, ...]] = ("export",)
+
 
 class StorageSuite(PoolSuite, ExportSuite):
     """A pool joined with an export."""
+
+    suites: ClassVar[tuple[str, ...]] = ("pool", "export")

@@ -1,0 +1,104 @@
+"""The report on conformance: what is in records is on the page, and what is missing or old is said."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from openqrm.engine.plugins.declarations import Declared, merge
+from openqrm.plugin_api.drivers import StorageType
+from openqrm.plugin_api.plugin import Plugin
+from openqrm.testing import storage_report as report
+from openqrm.testing.storage_record import note
+from openqrm.testing.storage_subject import Subject
+from openqrm.testing.storage_suite import ExportSuite, PoolSuite
+from openqrm.testing.toy_storage.plugin import PLUGIN
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def declared_with(*more: StorageType) -> Declared:
+    whole = Plugin(**{name: getattr(PLUGIN, name) for name in ("name", "family", "title", "summary", "module")})
+    plugin = Plugin(**{**vars(whole), "provides": (*PLUGIN.provides, *more)})
+    declared, broken = merge((("test", plugin),))
+    assert broken == ()
+    return declared
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """All tests of the toy type passed, but for one that its fixture could not run."""
+    subject = Subject.join(PLUGIN, "toy", PLUGIN, "toy", hosts=None, host=0, address="", dead_host=1)
+    subject.variant, subject.host_kind = "one", "this machine"
+    for suite in (PoolSuite, ExportSuite):
+        for test in (name for name in dir(suite) if name.startswith("test_")):
+            how = "skipped: the fixture gives no crash" if "dies" in test else "passed"
+            note(tmp_path / report.RECORDS, subject, {"toyd": "1.0"}, f"{test}[x]", how, ("pool", "export"))
+    (tmp_path / report.PAGE).write_text(report.page(tmp_path, declared_with()), encoding="utf-8")
+    return tmp_path
+
+
+def change(directory: Path, **fields: Any) -> None:
+    file = directory / report.RECORDS / "toy-toy.one.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_nothing_is_missing(directory: Path) -> None:
+    assert report.faults(directory, declared_with()) == []
+    head, _, row = rows(report.page(directory, declared_with()))[:3]
+    assert row[:2] == ["toy-toy one", "this machine: toyd 1.0"]
+    assert dict(zip(head, row, strict=True))["revoke-proof"] == "yes"
+    assert row[-1] == "refused"
+
+
+def test_a_type_without_record(directory: Path) -> None:
+    more = declared_with(StorageType("toy-storage", "Toy", "toy", "toy"))
+    assert "storage type toy-storage has no record of a conformance run" in report.faults(directory, more)
+
+
+def test_what_failed_or_was_not_run(directory: Path) -> None:
+    record = json.loads((directory / report.RECORDS / "toy-toy.one.json").read_text())
+    tests = record["tests"] | {"test_exactly_one_client[x]": "failed"}
+    del tests["test_names_at_their_limits[x]"]
+    change(directory, tests=tests)
+    said = report.faults(directory, declared_with())
+    assert "toy-toy one: test_exactly_one_client[x] failed" in said
+    assert "toy-toy one: test_names_at_their_limits was not run" in said
+    head, _, row = rows(report.page(directory, declared_with()))[:3]
+    assert dict(zip(head, row, strict=True))["authorize"] == "failed"
+
+
+def test_capabilities_that_changed_since(directory: Path) -> None:
+    change(directory, declared=["clone"])
+    said = report.faults(directory, declared_with())
+    assert "toy-toy one: its capabilities are others since it was run" in said
+    assert any(each.endswith("is stale: python -m openqrm.testing.storage_report write") for each in said)
+
+
+def test_one_that_trusts_its_network(directory: Path) -> None:
+    change(directory, secrets=[])
+    assert rows(report.page(directory, declared_with()))[2][-1] == "let in: trusts the storage network"
+
+
+def test_what_the_host_has_not(directory: Path) -> None:
+    record = json.loads((directory / report.RECORDS / "toy-toy.one.json").read_text())
+    cow = {"test_a_clone_shares_what_is_not_changed[x]": "skipped: this host has no clone-cow"}
+    change(directory, tests=record["tests"] | cow)
+    head, _, row = rows(report.page(directory, declared_with()))[:3]
+    assert dict(zip(head, row, strict=True))["clone-cow"] == "not on this host"
+
+
+def test_what_is_shown_in_another_way_counts(directory: Path) -> None:
+    more = declared_with(StorageType("toy-storage", "Toy", "toy", "toy"))
+    by_hand = {"type": "toy-storage", "pool": "toy", "export": "toy", "shown_by": "a boot", "date": "2026-01-01"}
+    (directory / report.RECORDS / "toy-storage.json").write_text(json.dumps(by_hand))
+    (directory / report.PAGE).write_text(report.page(directory, more), encoding="utf-8")
+    assert report.faults(directory, more) == []
+    assert ["toy-storage", "a boot", "2026-01-01"] in rows(report.page(directory, more))
