@@ -25,6 +25,16 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 GRACE_SECONDS = 11.0
 """After a start the machine's server opens no file for 10 s; a client that gives up then was not refused access."""
 
+SMALL = "/srv/small"
+MAKE_SMALL = """
+lvcreate -q -y -L 160M -n small vg0
+mkfs.ext4 -q -m 0 /dev/vg0/small
+mkdir "$1"
+echo "/dev/vg0/small $1 ext4 defaults 0 0" >>/etc/fstab
+mount "$1"
+"""
+"""A pool of its own that is soon full."""
+
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorageMachine]:
@@ -32,7 +42,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorageMac
     if os.geteuid() != 0 or lacking:
         reason = f"a storage machine needs root and: {', '.join(lacking)}"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with storage_machine(tmp_path_factory.mktemp("kernel"), "vmnfs") as running:
+    with storage_machine(tmp_path_factory.mktemp("kernel"), f"k{os.getpid() % 100000}") as running:
+        running.shell(MAKE_SMALL, SMALL)
         yield running
 
 
@@ -40,6 +51,11 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorageMac
 async def subject(storage: RealStorageMachine) -> AsyncIterator[Subject]:
     async def restart() -> None:
         await asyncio.to_thread(storage.restart_nfs_server)
+        await asyncio.sleep(GRACE_SECONDS)
+
+    async def crash() -> None:
+        await asyncio.to_thread(storage.power_off)
+        await asyncio.to_thread(storage.power_on)
         await asyncio.sleep(GRACE_SECONDS)
 
     async def grant_by_hand(location: str, client: Client) -> None:
@@ -60,9 +76,13 @@ async def subject(storage: RealStorageMachine) -> AsyncIterator[Subject]:
             clients=tuple(machine.client() for machine in storage.clients),
             access=NfsAccess(storage.clients),
             restart=restart,
+            set_host_link=lambda up: storage.set_link(up=up),
+            crash=crash,
             grant_by_hand=grant_by_hand,
+            small_settings={"directory": SMALL},
             host_kind="storage machine",
-            packages=("nfs-kernel-server",),
+            packages=("nfs-kernel-server", "linux"),
+            variant="kernel",
         )
         await hosts.close()
 

@@ -24,7 +24,7 @@ from openqrm.admin.lab.storage_machine import StorageMachine
 from openqrm.remote.endpoint import Endpoint
 from openqrm.remote.hosts import RemoteHosts
 from openqrm.remote.keys import installation_key
-from openqrm.testing.client_machines import ClientMachine, client_machine
+from openqrm.testing.client_machines import ClientMachine, client_machine, ip
 from openqrm.testing.storage_host import NetworkOfThread
 
 if TYPE_CHECKING:
@@ -97,6 +97,17 @@ class RealStorageMachine:
             raise RuntimeError("the storage machine is off")
         self.machine.reset()
         self.machine.wait_until_ready(self.record)
+
+    def set_link(self, *, up: bool) -> None:
+        """Its network card, as seen from the switch."""
+        ip(
+            "-n",
+            network.lab_namespace(self.machine.spec.name),
+            "link",
+            "set",
+            network.MACHINE_TAP,
+            "up" if up else "down",
+        )
 
     def restart_nfs_server(self) -> None:
         """Stop and start the kernel's NFS server."""
