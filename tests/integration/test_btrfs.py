@@ -24,6 +24,7 @@ GRACE_SECONDS = 6.0
 NEEDED = ("ganesha.nfsd", "sshd", "nfs-cat", "mkfs.btrfs", "ip")
 SIZED = "/srv/openqrm/sized"
 """A btrfs of its own, with quotas."""
+SMALL = "/srv/openqrm/small"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
     missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None]
     if os.geteuid() != 0 or missing:
         pytest.skip(f"needs root and: {', '.join(missing)}")
-    with real_storage(tmp_path_factory.mktemp("btrfs"), "poolb") as running:
+    with real_storage(tmp_path_factory.mktemp("btrfs"), f"b{os.getpid() % 100000}") as running:
         if running.pool_type != "btrfs":
             pytest.skip(f"this machine's kernel mounts no btrfs: the pool is a {running.pool_type}")
         yield running
@@ -41,14 +42,27 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
 def sized(storage: RealStorage) -> str:
     script = (
         f"mkdir -p {SIZED}; truncate -s 1G {SIZED}.img; mkfs.btrfs -q {SIZED}.img;"
-        f" mount -o loop {SIZED}.img {SIZED}; btrfs quota enable {SIZED}"
+        f" echo {SIZED}.img {SIZED} btrfs loop 0 0 >>/etc/fstab; mount {SIZED}; btrfs quota enable {SIZED};"
+        f" mkdir {SMALL}; truncate -s 160M {SMALL}.img; mkfs.btrfs -q --mixed {SMALL}.img;"
+        f" echo {SMALL}.img {SMALL} btrfs loop 0 0 >>/etc/fstab; mount {SMALL}"
     )
     storage.inside("sh", "-ec", script)
     return SIZED
 
 
 def given(storage: RealStorage, **more: Any) -> dict[str, Any]:
-    return {"hosts": storage.hosts(), "host": STORAGE, "address": storage.address, "dead_host": STORAGE + 1} | more
+    async def crash() -> None:
+        await asyncio.to_thread(storage.restart_host)
+
+    return {
+        "hosts": storage.hosts(),
+        "host": STORAGE,
+        "address": storage.address,
+        "dead_host": STORAGE + 1,
+        "set_host_link": lambda up: storage.set_link(up=up),
+        "crash": crash,
+        "packages": ("btrfs-progs",),
+    } | more
 
 
 class TestBtrfsNfs(StorageSuite):
@@ -62,13 +76,17 @@ class TestBtrfsNfs(StorageSuite):
             await asyncio.to_thread(storage.wait_for_nfs_server)
             await asyncio.sleep(GRACE_SECONDS)
 
+        async def crash() -> None:
+            await asyncio.to_thread(storage.restart_host)
+            await asyncio.sleep(GRACE_SECONDS)
+
         with storage.controller_network():
             values = given(
                 storage,
                 clients=tuple(machine.client() for machine in storage.clients),
                 access=NfsAccess(storage.clients),
                 restart=restart,
-                set_host_link=lambda up: storage.set_link(up=up),
+                crash=crash,
             )
             yield Subject.join(PLUGIN, "btrfs", NFS, "nfs", **values)
             await values["hosts"].close()
@@ -80,7 +98,7 @@ class TestBtrfsWithSizes(PoolSuite):
     @pytest.fixture
     async def subject(self, storage: RealStorage, sized: str) -> AsyncIterator[Subject]:
         with storage.controller_network():
-            values = given(storage, settings={"directory": sized})
+            values = given(storage, settings={"directory": sized}, small_settings={"directory": SMALL})
             yield Subject.alone(PLUGIN, "btrfs", **values)
             await values["hosts"].close()
 
