@@ -196,7 +196,7 @@ TO_DEVICE=/dev/vda1
 def hooks(tmp_path: Path) -> None:
     (tmp_path / "hooks").mkdir()
     (tmp_path / "hooks/nfs").write_text(
-        'mount_root() { echo "$ROOT_SERVER ${ROOT_OPTIONS:-none} $ROOT_READ_ONLY $1"; keep_process 5; }\n'
+        'mount_root() { echo "$ROOT_SERVER ${ROOT_OPTIONS:-none} $ROOT_READ_ONLY $1"; keep_process 999999; }\n'
         'unmount_root() { echo "leaves $ROOT_SERVER $1"; }\n'
     )
     (tmp_path / "env").write_text(
@@ -207,6 +207,8 @@ def hooks(tmp_path: Path) -> None:
 def test_a_set_is_mounted_with_its_own_values_and_left_by_its_hook(tmp_path: Path) -> None:
     hooks(tmp_path)
     script = f"""{SETS}
+    kill() {{ echo "ends $1"; }}
+    sleep() {{ :; }}
     KEPT={tmp_path}/kept
     has_set FROM_ && has_set TO_ && ! has_set STORE_ && echo known
     mount_set FROM_ {tmp_path}/from read
@@ -220,9 +222,10 @@ def test_a_set_is_mounted_with_its_own_values_and_left_by_its_hook(tmp_path: Pat
         f"mount -o remount,ro {tmp_path}/from",
         "own own",
         f"leaves 10.0.0.1 {tmp_path}/from",
+        "ends 999999",
     ]
     assert not (tmp_path / "kept").exists(), "what serves a source ends with this system"
-    assert not (tmp_path / "FROM_root-mount").exists()
+    assert not list(tmp_path.glob("FROM_*"))
 
 
 def test_a_hook_with_another_checksum_is_not_run(tmp_path: Path) -> None:

@@ -145,7 +145,6 @@ undo_deployment() { # false when something stays mounted
 	leave_set TO_ "$TO_MNT" || undo=1
 	leave_set STORE_ "$STORE_MNT" || undo=1
 	leave_set '' "$ROOT_MNT" || undo=1
-	rm -f /run/openqrm/deployment.env /run/openqrm/vmlinuz /run/openqrm/initrd "$KEPT"
-	rm -rf "$START_SCRIPTS"
+	rm -f /run/openqrm/deployment.env /run/openqrm/vmlinuz /run/openqrm/initrd
 	return $undo
 }

@@ -59,6 +59,19 @@ keep_process() { # PID: it is not ended when the machine becomes the image
 	echo "$1" >>"$KEPT"
 }
 
+end_kept() { # FILE of process ids: what was to outlive this system, and has nothing left to serve
+	[ -f "$1" ] || return 0
+	while read -r pid; do
+		kill "$pid" 2>/dev/null || continue
+		for tries in 1 2 3 4 5; do
+			[ -d "/proc/$pid" ] || break
+			sleep 1
+		done
+	done <"$1"
+	: "$tries"
+	rm -f "$1"
+}
+
 at_start() { # NAME, the script on standard input: the agent runs it each time it starts inside the image
 	mkdir -p "$START_SCRIPTS"
 	(umask 022 && cat >"$START_SCRIPTS/$1.new" && mv "$START_SCRIPTS/$1.new" "$START_SCRIPTS/$1") || refuse "start script $1: no memory left"

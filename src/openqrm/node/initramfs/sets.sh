@@ -44,7 +44,7 @@ mount_set() { # PREFIX DIR read|fill|use: the text of a refusal is left in deplo
 	(
 		# Only what serves the root outlives this system.
 		# shellcheck disable=SC2030
-		KEPT=$RUN/kept.sets START_SCRIPTS=$RUN/start.sets ROOT_READ_ONLY=0 FILLING=0
+		KEPT=$RUN/${1}kept START_SCRIPTS=$RUN/${1}start.d ROOT_READ_ONLY=0 FILLING=0
 		case $3 in
 		read) ROOT_READ_ONLY=1 ;;
 		fill) FILLING=1 ;;
@@ -69,7 +69,8 @@ leave_set() { # PREFIX DIR: unmount it and let its hook end what it has begun; f
 			! command -v unmount_root >/dev/null || unmount_root "$2"
 		) </dev/null || log "unmount_root: failed"
 	fi
-	rm -f "$RUN/${1}root-mount"
+	end_kept "$RUN/${1}kept"
+	rm -rf "$RUN/${1}root-mount" "$RUN/${1}start.d"
 }
 
 unmount_below() { # DIR: false when something stays mounted; never lazily: what is only hidden is still written to
