@@ -9,11 +9,14 @@ import pytest
 
 from openqrm.domain.operation import OperationStatus
 from openqrm.domain.resource import MachineOrder, Resource
+from openqrm.domain.storage import Image
+from openqrm.domain.user import SYSTEM
 from openqrm.engine import requests
 from openqrm.testing import virtual
 from openqrm.testing.crash import World, crash_everywhere
 from openqrm.testing.datacentre import STORAGE_HOST, Datacentre
 from openqrm.testing.fake_host import FakeHosts, Fault, Request
+from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,5 +122,22 @@ def test_start_then_stop_leaves_nothing(fresh: Callable[[], Database]) -> None:
         await centre.finish()
         assert not centre.hosts.host(STORAGE_HOST).grants
         centre.check()
+
+    virtual.run(body)
+
+
+def test_an_image_that_an_appliance_once_ran_can_be_removed() -> None:
+    async def body(loop: virtual.VirtualLoop) -> None:
+        centre = Datacentre(MemoryDatabase(clock=loop.now), appliances=2)
+        for name in ("appliance.start", "appliance.stop"):
+            centre.call(name, "service1")
+            await centre.finish()
+        centre.call("appliance.remove", "service2")
+        await centre.finish()
+        centre.pipeline.call("appliance.update", SYSTEM, "service1", {"image_id": "image2"})
+        centre.pipeline.call("image.remove", SYSTEM, "image1", {})
+        centre.check()
+        with centre.database.read() as reader:
+            assert [image.name for image in reader.find(Image)] == ["image2"]
 
     virtual.run(body)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError, InvalidError, UnsupportedError
+from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.model import Attr, Id, Name, Text
 from openqrm.domain.storage import LOCAL_ROOT_DEVICES, Image, LocalDevice, Storage, Volume, VolumePhase
 from openqrm.operations import capabilities, in_use
@@ -177,6 +178,8 @@ def remove(writer: Writer, call: Call) -> None:
         (Image, "transfer_to_id"),
         remedy="openqrm image update OTHER --install-from -1 --transfer-to -1",
     )
+    for lease in writer.find(Lease, image_id=image.id, state=LeaseState.RELEASED):
+        writer.delete(Lease, lease.id)  # of appliances that have another image since
     writer.delete(Image, image.id)
 
 
