@@ -70,6 +70,7 @@ async def subject(storage: RealStorage) -> AsyncIterator[Subject]:
             restart=restart,
             grant_by_hand=grant_by_hand,
             packages=("tgt",),
+            variant="tgt",
             set_host_link=lambda up: storage.set_link(up=up),
             settings={"directory": IMAGES},
         )

@@ -102,7 +102,7 @@ class TestLvm(PoolSuite):
 
     @pytest.fixture
     def subject(self, given: dict[str, Any]) -> Subject:
-        return Subject.alone(PLUGIN, "lvm", settings=THIN, small_settings=SMALL_THIN, **given)
+        return Subject.alone(PLUGIN, "lvm", variant="thin", settings=THIN, small_settings=SMALL_THIN, **given)
 
     async def test_what_is_not_ours_is_not_removed(self, subject: Subject) -> None:
         volume = subject.volume()
@@ -132,7 +132,7 @@ class TestLvmClassic(PoolSuite):
 
     @pytest.fixture
     def subject(self, given: dict[str, Any]) -> Subject:
-        return Subject.alone(PLUGIN, "lvm", settings=CLASSIC, **given)
+        return Subject.alone(PLUGIN, "lvm", settings=CLASSIC, variant="classic", **given)
 
     async def test_copies_share_nothing_and_snapshots_do(self, subject: Subject) -> None:
         facts = await subject.pool_facts()
@@ -170,7 +170,7 @@ class TestLvmTreeClassic(PoolSuite):
 
     @pytest.fixture
     def subject(self, given: dict[str, Any]) -> Subject:
-        return Subject.alone(PLUGIN, "lvm-tree", settings=CLASSIC, **given)
+        return Subject.alone(PLUGIN, "lvm-tree", settings=CLASSIC, variant="classic", **given)
 
 
 class TestLvmTree(PoolSuite):
@@ -178,7 +178,7 @@ class TestLvmTree(PoolSuite):
 
     @pytest.fixture
     def subject(self, given: dict[str, Any]) -> Subject:
-        return Subject.alone(PLUGIN, "lvm-tree", settings=THIN, small_settings=SMALL_THIN, **given)
+        return Subject.alone(PLUGIN, "lvm-tree", variant="thin", settings=THIN, small_settings=SMALL_THIN, **given)
 
     async def test_a_volume_is_mounted_again_when_the_host_starts(
         self, subject: Subject, storage: RealStorageMachine
