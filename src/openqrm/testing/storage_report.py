@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from openqrm.engine.plugins.catalogue import discover
 from openqrm.plugin_api.drivers import Cap
+from openqrm.testing.storage_own_suite import MachineSuite
 from openqrm.testing.storage_suite import ExportSuite, PoolSuite
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ SHOWN_BY = {
     Cap.REVOKE_PROOF: "test_nothing_is_written_after_a_revocation",
 }
 """The test that cannot pass without the capability."""
-SUITES = {"pool": PoolSuite, "export": ExportSuite}
+SUITES: dict[str, type] = {"pool": PoolSuite, "export": ExportSuite, "machine": MachineSuite}
 IMPOSTOR = "test_a_machine_that_poses_as_another"
 YES, NO_WAY, NOT_HERE, NOT_RUN, ELSEWHERE = "yes", "", "not on this host", "not run", "·"
 HEAD = """<!-- Written by `python -m openqrm.testing.storage_report write` from recorded runs; do not edit. -->
@@ -132,15 +133,17 @@ def _skipped(record: Mapping[str, Any]) -> str:
 def _by_halves(found: Sequence[Mapping[str, Any]], declared: Declared) -> Iterable[Sequence[str]]:
     own = {each["type"] for each in found}
     for name, (_, joined) in sorted(declared.types.items()):
-        pools, exports = _halves(found, joined)
+        pools, exports = _halves(found, joined, declared)
         if name not in own and pools and exports:
             yield name, ", ".join(pools), ", ".join(exports)
 
 
-def _halves(found: Sequence[Mapping[str, Any]], joined: StorageType) -> tuple[list[str], list[str]]:
-    """The types in whose records the pool of a join is, and those in whose records its export is."""
+def _halves(found: Sequence[Mapping[str, Any]], joined: StorageType, declared: Declared) -> tuple[list[str], list[str]]:
+    """The types in whose records the pool of a join was run, and those in whose records its export was."""
+    entry = declared.exports.get(joined.export)
+    handed = {joined.export, entry[1].through if entry is not None else ""}
     pools = [each["type"] for each in found if each["pool"] == joined.pool and "pool" in each.get("suites", ())]
-    exports = [each["type"] for each in found if each["export"] == joined.export and "export" in each.get("suites", ())]
+    exports = [each["type"] for each in found if each["export"] in handed and "export" in each.get("suites", ())]
     return list(dict.fromkeys(pools)), list(dict.fromkeys(exports))
 
 
@@ -151,8 +154,9 @@ def faults(directory: Path, declared: Declared) -> list[str]:
     for name, (plugin, joined) in declared.types.items():
         if any(each["type"] == name for each in found):
             continue
-        pools, exports = _halves(found, joined)
-        if joined in plugin.provides or not (pools and exports):
+        pools, exports = _halves(found, joined, declared)
+        own = joined in plugin.provides and not declared.exports[joined.export][1].through
+        if own or not (pools and exports):
             said.append(f"storage type {name} has no record of a conformance run")
     file = directory / PAGE
     if not file.exists() or file.read_text(encoding="utf-8") != page(directory, declared):
