@@ -80,7 +80,7 @@ refuse_half_done() { # ROOT: an image that a transfer was not finished into
 copy_tree() { # SOURCE TARGET PERCENT_AT_START PERCENT_AT_END: sets COPIED to a text
 	refuse_half_done "$1"
 	[ -n "$(ls -A "$1")" ] || refuse "the source is empty"
-	need_programs rsync getfattr setfattr
+	need_programs rsync
 	begin_copy "$1" "$2"
 	SOURCE_KEEPS=1 TARGET_KEEPS=1
 	keeps_attributes "$1" || SOURCE_KEEPS=0
@@ -186,10 +186,12 @@ copy_attributes() { # SOURCE TARGET: what rsync could not: attributes that one s
 }
 
 list_attributes() { # DIR
+	need_programs getfattr
 	(cd "$1" && rt getfattr -R -P -h -d -e hex -m '^(user|trusted|security|system\.posix_acl)' .) 2>"$RUN/attributes.errors"
 }
 
 restore_attributes() { # FILE DIR
+	need_programs setfattr
 	(cd "$2" && rt setfattr -h --restore="$1") 2>"$RUN/attributes.errors" && return 0
 	# A root that ran from NFS meanwhile may have lost files that the list still names; tmpfs has no user attributes.
 	log "attributes: $(grep -c . "$RUN/attributes.errors") could not be set, first $(head -n 1 "$RUN/attributes.errors")"
