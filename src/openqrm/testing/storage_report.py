@@ -114,9 +114,9 @@ def _cell(record: Mapping[str, Any], capability: Cap) -> str:
     if not any(hasattr(SUITES[suite], test) for suite in record["suites"]):
         return ELSEWHERE
     how = outcome(record, test)
-    if how.startswith("skipped"):
+    if how.startswith("skipped: this host has no"):
         return NOT_HERE
-    return {"passed": YES, "": NOT_RUN}.get(how, how)
+    return {"passed": YES, "": NOT_RUN}.get(how, NOT_RUN if how.startswith("skipped") else how)
 
 
 def _skipped(record: Mapping[str, Any]) -> str:
