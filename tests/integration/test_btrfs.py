@@ -98,7 +98,9 @@ class TestBtrfsWithSizes(PoolSuite):
     @pytest.fixture
     async def subject(self, storage: RealStorage, sized: str) -> AsyncIterator[Subject]:
         with storage.controller_network():
-            values = given(storage, settings={"directory": sized}, small_settings={"directory": SMALL})
+            values = given(
+                storage, settings={"directory": sized}, small_settings={"directory": SMALL}, variant="quotas"
+            )
             yield Subject.alone(PLUGIN, "btrfs", **values)
             await values["hosts"].close()
 
