@@ -32,7 +32,6 @@ CORE = (
     Dependency("resize2fs", "e2fsprogs"),
     Dependency("getfattr", "attr"),
     Dependency("setfattr", "attr"),
-    Dependency("sfdisk", "fdisk"),
     Dependency("zstd", "zstd"),
 )
 """What the initramfs itself asks for, and what any plug-in's hook may."""
