@@ -25,7 +25,7 @@ from openqrm.plugin_api.plugin import Family, Plugin
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TEST_IMPORTS = ("openqrm.plugin_api", "openqrm.domain", "openqrm.testing")
+TEST_IMPORTS = ("openqrm.plugin_api", "openqrm.domain", "openqrm.testing", "openqrm.admin.lab")
 """What of openqrm a plug-in's tests import, beside itself."""
 _ENTRY_POINTS = '[project.entry-points."openqrm.plugins"]\n'
 _DECLARED = """\
@@ -139,14 +139,27 @@ def _files(code: Path) -> Iterator[Path]:
 
 
 def own_tests(plugin: Plugin) -> Iterator[Path]:
-    """Tests that import this plug-in, what is public, and nothing else of openqrm; with the case files beside them."""
+    """A plug-in's tests, with the case files beside them.
+
+    They import what is public, and its declaration as `PLUGIN`; those of others, to join with, under other names.
+    """
     for directory in _test_directories(path_in(plugin, ".").resolve()):
         for file in sorted(directory.rglob("test_*.py")):
-            used = [name for name in _imported(file) if name.partition(".")[0] in ("openqrm", plugin.module)]
-            own = [name for name in used if _within(name, (plugin.module,))]
-            if own and all(_within(name, (*TEST_IMPORTS, plugin.module)) for name in used):
+            if _is_own(plugin, file):
                 yield file
                 yield from sorted(file.parent.glob("*.json"))
+
+
+def _is_own(plugin: Plugin, file: Path) -> bool:
+    imported = [node for node in ast.walk(ast.parse(_read(file))) if isinstance(node, ast.ImportFrom) and node.module]
+    modules = [node.module or "" for node in imported]
+    if not any(_within(module, (plugin.module,)) for module in modules):
+        return False
+    of_ours = [module for module in modules if module.partition(".")[0] == "openqrm"]
+    others = [module for module in of_ours if not _within(module, (*TEST_IMPORTS, plugin.module))]
+    declared = [node for node in imported if node.module == f"{plugin.module}.plugin"]
+    main = any(alias.name == "PLUGIN" and alias.asname is None for node in declared for alias in node.names)
+    return all(_within(module, ("openqrm.plugins",)) for module in others) if main else not others
 
 
 def _test_directories(code: Path) -> Iterator[Path]:
@@ -157,14 +170,6 @@ def _test_directories(code: Path) -> Iterator[Path]:
     root = next((parent for parent in code.parents if (parent / "pyproject.toml").is_file()), None)
     if root is not None and (root / "tests").is_dir():
         yield root / "tests"
-
-
-def _imported(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(_read(file))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
 
 
 def _within(name: str, packages: tuple[str, ...]) -> bool:

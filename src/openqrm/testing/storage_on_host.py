@@ -39,14 +39,19 @@ def require_host() -> None:
 
 
 class RealPoolSuite(PoolSuite):
-    """`PoolSuite` on a host of its own. `prepare` is run there once, as root: a directory, a file system."""
+    """`PoolSuite` on a host of its own.
+
+    `prepare` is run there once, as root (a directory, a file system), and `each_start` whenever the host was started
+    (a mount).
+    """
 
     plugin: ClassVar[Plugin]
     pool: ClassVar[str]
     prepare: ClassVar[str] = ""
+    each_start: ClassVar[str] = ""
     settings: ClassVar[Mapping[str, object]] = {}
     small_settings: ClassVar[Mapping[str, object] | None] = None
-    """Of a storage whose place holds less than 100 MB, for the tests of a full pool."""
+    """Of a storage whose place holds `storage_subject.SMALL_MB`, for the tests of a full pool."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -55,7 +60,7 @@ class RealPoolSuite(PoolSuite):
         require_host()
         name = f"p{zlib.crc32(cls.plugin.name.encode()):08x}"
         with real_storage(tmp_path_factory.mktemp("pool"), name, clients=0) as running:
-            running.inside("sh", "-ec", cls.prepare)
+            running.inside("sh", "-ec", f"{cls.prepare}\n{cls.each_start}")
             yield running
 
     @pytest.fixture
@@ -64,6 +69,7 @@ class RealPoolSuite(PoolSuite):
 
         async def crash() -> None:
             await asyncio.to_thread(storage.restart_host)
+            await asyncio.to_thread(storage.inside, "sh", "-ec", self.each_start)
 
         with storage.controller_network():
             hosts = storage.hosts()

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from openqrm.admin.plugin_scaffold import own_tests
-from openqrm.plugin_api.drivers import Cap, Export, Pool, Start, StorageType
+from openqrm.plugin_api.drivers import Cap, Export, Medium, Pool, Start, StorageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +36,8 @@ def of_verbs(plugin: Plugin, catalogue: Catalogue) -> Iterator[str]:
         side = "pool" if isinstance(thing, Pool) else "export"
         verbs = POOL_VERBS if isinstance(thing, Pool) else EXPORT_VERBS
         wanted = [verb for verb, capability in verbs.items() if capability is None or capability in thing.capabilities]
+        if thing.medium is Medium.MACHINE:  # no host, and so nothing is left over there and nobody else is let in
+            wanted = [verb for verb in wanted if verb not in ("leftovers", "withdraw")]
         wanted += ["san"] if isinstance(thing, Export) and thing.start is Start.SAN else []
         missing = [verb for verb in wanted if (thing.name, f"{side}.{verb}") not in asked]
         if missing:
