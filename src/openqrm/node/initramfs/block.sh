@@ -56,17 +56,15 @@ file_system() { # DEVICE: sets FOUND to its type, empty when nothing is there at
 	need_programs blkid
 	probed=$(rt blkid -p -o export "$1" 2>/dev/null)
 	case $? in
-	0) ;;
-	2)
-		# What no program knows may still be somebody's; whoever makes an empty volume zeroes its start.
-		first=$(dd if="$1" bs=4096 count=1 2>/dev/null | tr -d '\000' | wc -c)
-		[ "$first" -eq 0 ] && return 0
-		refuse "$1 holds data of a kind that we do not know; if it is not needed, zero its first 4096 bytes"
-		;;
+	0 | 2) ;; # of a partition that is empty it tells what the partition table says of it, and nothing else
 	*) refuse "$1 cannot be probed, or holds more than one thing" ;;
 	esac
 	probed=$(printf '%s\n' "$probed" | sed -n 's/^\(PT\)\?TYPE=//p' | tr '\n' ' ')
-	refuse "$1 holds no file system that we know, but something else (${probed% }); if it is not needed, zero its first 4096 bytes and wipe it (wipefs -a)"
+	[ -z "$probed" ] ||
+		refuse "$1 holds no file system that we know, but something else (${probed% }); if it is not needed, zero its first 4096 bytes and wipe it (wipefs -a)"
+	# What no program knows may still be somebody's; whoever makes an empty volume zeroes its start.
+	first=$(dd if="$1" bs=4096 count=1 2>/dev/null | tr -d '\000' | wc -c)
+	[ "$first" -eq 0 ] || refuse "$1 holds data of a kind that we do not know; if it is not needed, zero its first 4096 bytes"
 }
 
 make_file_system() { # DEVICE: only after file_system has found nothing
