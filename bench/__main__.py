@@ -41,6 +41,7 @@ BENCHES = {
     "dhcp": Bench("bench.dhcp", "an address for a machine beside 10,000 others"),
     "boot": Bench("bench.boot", "boot files, beside nginx", per_database=False),
     "cli": Bench("bench.cli", "how fast the command line starts", per_database=False),
+    "clones": Bench("bench.clones", "clones of a golden image of 10 GB", per_database=False),
 }
 KINDS = ("postgresql", "sqlite")
 

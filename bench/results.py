@@ -37,6 +37,8 @@ GOALS = (
     Goal("boot_bytes_ratio_to_nginx", 0.8, least=True),
     Goal("cli_help_ms", 150),
     Goal("cli_completion_ms", 150),
+    Goal("clone_10g_btrfs_ms", 200),
+    Goal("clone_lvmthin_10g_to_100m", 1.2),
 )
 
 
