@@ -11,7 +11,7 @@ import pytest
 from openqrm.domain.errors import ConflictError
 from openqrm.domain.event import Event
 from openqrm.domain.lease import Lease, LeaseState, Loan
-from openqrm.domain.operation import OperationStatus
+from openqrm.domain.operation import Operation, OperationStatus
 from openqrm.domain.resource import Desired, Resource
 from openqrm.domain.storage import Volume, VolumePhase
 from openqrm.domain.user import SYSTEM
@@ -256,6 +256,50 @@ def test_what_an_abandoned_move_left_is_found_and_released() -> None:
             centre.call("volume.release", volumes[0])
 
     run(story, storages=2)
+
+
+def lend(centre: Datacentre, volume: int, machine: str, operation: str = "image.move", **fields: Any) -> None:
+    """A loan to read, by records only, whose operation is over."""
+    with centre.database.write() as writer:
+        resource = writer.one(Resource, name=machine)
+        assert resource is not None
+        past = writer.insert(Operation(name=operation, status=OperationStatus.ABANDONED))
+        writer.insert(Loan(volume_id=volume, resource_id=resource.id, operation_id=past.id, **fields))
+
+
+def test_what_is_lent_is_compared_too() -> None:
+    """A root in memory is filled at every boot: its source stays lent while the appliance runs."""
+
+    async def story(centre: Datacentre) -> None:
+        centre.running(1)
+        lend(centre, 2, "node-101", "appliance.start", appliance_id=1)
+        with centre.database.write() as writer:
+            writer.update(writer.find(Lease)[0], held_appliance=1)
+        centre.disk().lent.add(("volume-1", "node-102"))
+        assert await ask(centre, "storage.audit") == [
+            ("unexpected grant", "node-102 may read volume-1: the volume is node-101's, for appliance service1"),
+            ("missing grant", "node-101 may not read it, for operation 2 (appliance.start), generation 0"),
+        ]
+        assert await ask(centre, "storage.audit", fix=True) == []
+        assert centre.disk().lent == {("volume-2", "node-101")}
+        assert centre.disk().grants["volume-1"][0] == "node-101"
+
+    run(story, appliances=2)
+
+
+def test_what_was_lent_to_read_and_left_is_released() -> None:
+    async def story(centre: Datacentre) -> None:
+        lend(centre, 1, "node-101")
+        centre.disk().lent.add(("volume-1", "node-101"))
+        assert await ask(centre, "storage.audit") == [
+            ("abandoned loan", "operation 1 (image.move) has ended and left it to node-101")
+        ]
+        centre.call("volume.release", 1)
+        await centre.finish()
+        assert await ask(centre, "storage.audit") == []
+        centre.check()
+
+    run(story)
 
 
 def test_what_still_works_is_not_released() -> None:

@@ -11,7 +11,7 @@ from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Storage, Volume
 from openqrm.domain.user import UserRole
 from openqrm.operations import loans
-from openqrm.operations.grants import Access
+from openqrm.operations.grants import Access, prefixed
 from openqrm.plugin_api.operation import Operation, Phase, needs
 from openqrm.plugin_api.steps import Change, Irreversible, Plan
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from openqrm.domain.lease import Loan
+    from openqrm.plugin_api.drivers import Lends
     from openqrm.plugin_api.facts import Fact
     from openqrm.plugin_api.operation import Call, PlanContext
     from openqrm.plugin_api.records import Reader
@@ -64,12 +65,20 @@ def _released(context: PlanContext, loan: Loan) -> Steps:
     operation = context.read.get(OperationRecord, loan.operation_id)
     prefix = f"loan-{loan.id}-"
     access = Access.of(context, storage, volume, machine, loan.generation, prefix)
-    revoked = () if operation.name == _UNGRANTED or not loan.generation else access.revoke(context)
     return (
-        *revoked,
+        *(() if operation.name == _UNGRANTED else _ended(context, loan, access)),
         _forward(f"{prefix}return", f"Return volume {volume.name}", "loan.return", loan_id=loan.id),
         _forward(f"{prefix}free", f"{machine.name} is free again", "worker.release", resource_id=machine.id),
     )
+
+
+def _ended(context: PlanContext, loan: Loan, access: Access) -> Steps:
+    """What may be written is revoked, what may be read is reclaimed."""
+    if loan.generation:
+        return access.revoke(context)
+    lender: Lends = access.export  # type: ignore[assignment]  # what was lent is on an export that lends
+    found = lender.reclaim(access.place, access.volume, access.location, access.client, context.facts)
+    return prefixed(found, access.prefix)
 
 
 def _forward(name: str, title: str, change: str, **arguments: Any) -> Change:

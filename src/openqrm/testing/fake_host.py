@@ -41,8 +41,9 @@ class FakeHost:
     """What `make` made: `half` or `whole`, by name."""
     grants: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     """Volume: the one client that has it, the generation and the epoch it was granted at."""
-    foreign: set[tuple[str, str]] = field(default_factory=set)
     lent: set[tuple[str, str]] = field(default_factory=set)
+    """Volumes, and clients that may read them."""
+    foreign: set[tuple[str, str]] = field(default_factory=set)
     """Grants that somebody made by hand: a place and a client."""
     contents: dict[str, str] = field(default_factory=dict)
     """What is in the things, by their names; `half: ` in front of what is not whole yet."""

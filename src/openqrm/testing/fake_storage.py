@@ -53,10 +53,7 @@ class FakeExport:
     def grants(self, context: StorageContext, facts: Facts) -> Sequence[Grant]:
         """Ours, and those that somebody made by hand."""
         found = facts.get(_grants_fact(context))
-        return [
-            Grant("", client, -1, volume) if generation == "-" else Grant(volume, client, int(generation), volume)
-            for volume, client, generation in found
-        ]
+        return [_grant(*words) for words in found]
 
     def authorize(
         self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
@@ -133,6 +130,14 @@ def _lending(context: StorageContext, volume: Volume, client: Client, verb: str,
         do=Command(argv=(verb, *words)),
         undo=Command(argv=(undo, *words)) if undo else Irreversible(reason="it is lent anew, under a new loan"),
     )
+
+
+def _grant(place: str, client: str, generation: str) -> Grant:
+    if generation == "-":
+        return Grant("", client, -1, place)
+    if generation == "lent":
+        return Grant(place, client, 0, place, writes=False)
+    return Grant(place, client, int(generation), place)
 
 
 class FakePool:
@@ -240,16 +245,19 @@ def _list_things(disk: FakeHost, request: Request) -> Iterator[Finished | None]:
 
 
 def _list_grants(disk: FakeHost, request: Request) -> Iterator[Finished | None]:
-    """`VOLUME CLIENT GENERATION` lines; `PLACE CLIENT -` for what was made by hand."""
+    """`VOLUME CLIENT GENERATION` or `VOLUME CLIENT lent` lines; `PLACE CLIENT -` for what was made by hand."""
     del request
+    lent = [f"{volume} {client} lent" for volume, client in sorted(disk.lent)]
     ours = [f"{volume} {client} {generation}" for volume, (client, generation, _) in disk.grants.items()]
-    yield done("\n".join([*ours, *(f"{place} {client} -" for place, client in disk.foreign)]))
+    by_hand = [f"{place} {client} -" for place, client in sorted(disk.foreign)]
+    yield done("\n".join([*ours, *lent, *by_hand]))
 
 
 def _withdraw(disk: FakeHost, request: Request) -> Iterator[Finished | None]:
     """`withdraw VOLUME|PLACE CLIENT`."""
     _, place, client = request.argv
     disk.foreign.discard((place, client))
+    disk.lent.discard((place, client))
     if disk.grants.get(place, ("",))[0] == client:
         del disk.grants[place]
     yield None
