@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from openqrm.engine.plugins.catalogue import discover
 from openqrm.engine.plugins.declarations import Declared, merge
 from openqrm.plugin_api.drivers import StorageType
 from openqrm.plugin_api.plugin import Plugin
@@ -15,9 +17,6 @@ from openqrm.testing.storage_record import note
 from openqrm.testing.storage_subject import Subject
 from openqrm.testing.storage_suite import ExportSuite, PoolSuite
 from openqrm.testing.toy_storage.plugin import PLUGIN
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def declared_with(*more: StorageType) -> Declared:
@@ -102,3 +101,9 @@ def test_what_is_shown_in_another_way_counts(directory: Path) -> None:
     (directory / report.PAGE).write_text(report.page(directory, more), encoding="utf-8")
     assert report.faults(directory, more) == []
     assert ["toy-storage", "a boot", "2026-01-01"] in rows(report.page(directory, more))
+
+
+def test_every_declared_type_is_on_the_projects_page() -> None:
+    """`OPENQRM_CONFORMANCE_RECORD=docs/reference/conformance` in the environment of a run records what it shows."""
+    directory = Path(__file__).parents[2] / "docs" / "reference"
+    assert report.faults(directory, discover().declared) == []
