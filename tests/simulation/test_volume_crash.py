@@ -93,13 +93,11 @@ def test_the_old_volume_may_be_kept(fresh: Callable[[], Database]) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.DURING, Fault.AFTER, Fault.STATUS])
 @pytest.mark.parametrize("verb", ["make", "grant"])
-def test_a_move_that_a_host_fails_is_undone_after_a_crash_anywhere(
-    fresh: Callable[[], Database], verb: str, fault: Fault
-) -> None:
+def test_a_move_that_a_host_fails_is_undone_after_a_crash_anywhere(verb: str, fault: Fault) -> None:
     def faults(request: Request) -> Fault | None:
         return fault if request.argv[0] == verb else None
 
-    ends = crash_all(lambda: moving(fresh(), FakeHosts(faults=faults)), consistent)
+    ends = crash_all(lambda: moving(MemoryDatabase(), FakeHosts(faults=faults)), consistent)
     assert ends <= {DONE, FAILED}
     assert FAILED in ends
 
