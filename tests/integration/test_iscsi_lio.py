@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 IMAGES = "/srv/images"
+OFF_SECONDS = 5
+"""A machine that was switched off lets go of its disks a moment later."""
 SAVED = "/etc/rtslib-fb-target/saveconfig.json"
 # What the service of python3-rtslib-fb does on a Debian host; this machine has no service manager.
 RESTORE = f"""\
@@ -40,12 +42,12 @@ chmod 755 /etc/openqrm/boot.d/50-lio
 sync
 """
 BY_HAND = """
-import sys
-from rtslib_fb import LUN, TPG, FabricModule, FileIOStorageObject, MappedLUN, NetworkPortal, NodeACL, RTSRoot, Target
+import os, sys
+from rtslib_fb import LUN, TPG, FabricModule, FileIOStorageObject, NetworkPortal, RTSRoot, Target
 path, client, number = sys.argv[1:]
 tpg = TPG(Target(FabricModule("iscsi"), f"iqn.2000-01.org.example:hand-{number}"), 1)
 tpg.set_attribute("generate_node_acls", "1")
-LUN(tpg, 1, FileIOStorageObject(f"hand-{number}", path))
+LUN(tpg, 1, FileIOStorageObject(f"hand-{number}", path, os.path.getsize(path)))
 NetworkPortal(tpg, "[::0]", 3260)
 tpg.enable = True
 RTSRoot().save_to_file()
@@ -68,9 +70,8 @@ async def subject(storage: RealStorageMachine) -> AsyncIterator[Subject]:
     made: list[int] = []
 
     async def restart() -> None:
-        """The machine is reset: LIO is the kernel itself."""
-        await asyncio.to_thread(storage.inside, "sync")
-        await asyncio.to_thread(storage.reset)
+        """As its service does: LIO itself is the kernel."""
+        await asyncio.to_thread(storage.shell, "targetctl clear; targetctl restore")
 
     async def grant_by_hand(location: str, client: Client) -> None:
         made.append(len(made))
@@ -127,6 +128,24 @@ RTSRoot().save_to_file()
     await subject.runner.do(await subject.revoke(volume, client, 1))
     assert await subject.shell(f"stat -c %a {SAVED}") == "600\n"
     await subject.drop(volume)
+
+
+async def test_a_grant_survives_a_power_cut_and_so_does_a_revocation(
+    subject: Subject, storage: RealStorageMachine
+) -> None:
+    kept, taken = await subject.made("kept"), await subject.made("taken")
+    client = subject.clients[0]
+    for volume in (kept, taken):
+        await subject.runner.do(await subject.authorize(volume, client, 1))
+    await subject.runner.do(await subject.revoke(taken, client, 1))
+    await asyncio.to_thread(storage.power_off)
+    await subject.forget_connections()
+    await asyncio.sleep(OFF_SECONDS)
+    await asyncio.to_thread(storage.power_on)
+    assert await subject.reads(client, kept) == "kept"
+    assert await subject.reads(client, taken) is None
+    await subject.runner.do(await subject.revoke(kept, client, 1))
+    await subject.drop(kept, taken)
 
 
 async def test_what_this_host_has_is_seen(subject: Subject) -> None:

@@ -27,7 +27,8 @@ NOBODY = "255.255.255.255"
 class Target:
     """What one server gives under one name, now or after its restart."""
 
-    clients: set[str] = field(default_factory=set)
+    clients: dict[str, str] = field(default_factory=dict)
+    """Who may log in, and as which user where the server knows one for each (LIO)."""
     sessions: set[str] = field(default_factory=set)
     accounts: set[str] = field(default_factory=set)
     paths: set[str] = field(default_factory=set)
@@ -67,7 +68,8 @@ def parse_iscsi(output: str) -> IscsiFacts:
         target, value = targets[word, iqn], value.strip()
         match kind:
             case "acl" if value != NOBODY:
-                target.clients.add(value)
+                client, _, user = value.partition(" ")
+                target.clients[client] = user
             case "nexus":
                 target.sessions.add(value)
             case "account" if value:
@@ -80,25 +82,27 @@ def parse_iscsi(output: str) -> IscsiFacts:
 
 
 def grants_of(facts: IscsiFacts, place: str) -> list[Grant]:
-    """Ours, and whatever else is given of what lies in the pool at `place`.
-
-    Ours is what asks for the secret of a generation, of the initiator that is in the saved configuration too. A session
-    that lives on though its initiator is no longer bound is a grant as well.
-    """
+    """Ours, and whatever else is given of what lies in the pool at `place`. A session that lives on though its
+    initiator is no longer bound is a grant as well."""
     found: set[Grant] = set()
     for (source, iqn), target in facts.targets.items():
         volume = iqn.removeprefix(f"{PREFIX}:") if re.fullmatch(rf"{PREFIX}:volume-\d+", iqn) else ""
         saved = facts.targets.get((f"{source.removesuffix('-saved')}-saved", iqn), Target()).clients
-        known = saved or target.clients
-        of_ours = re.fullmatch(rf"{volume}-g(\d+)", " ".join(target.accounts)) if volume else None
         for path in target.paths:
             if not volume and not within(path, place):
                 continue
-            for client in target.clients | target.sessions:
-                ours = of_ours and client in target.clients & known and (len(known) == 1)
-                generation = int(of_ours[1]) if ours and of_ours else -1
-                found.add(Grant(volume if ours else "", client, generation, path))
+            for client in {*target.clients, *target.sessions}:
+                known = volume and client in target.clients and (not saved or client in saved)
+                generation = _generation(target, volume, client) if known else -1
+                found.add(Grant(volume if generation >= 0 else "", client, generation, path))
     return sorted(found, key=lambda each: (each.volume, each.location, each.client, each.generation))
+
+
+def _generation(target: Target, volume: str, client: str) -> int:
+    """Of the lease that a machine logs in under, by its user's name; -1 when that is none of ours."""
+    user = target.clients[client] or " ".join(target.accounts)
+    asked = re.fullmatch(rf"{volume}-g(\d+)", user)
+    return int(asked[1]) if asked and re.fullmatch(rf"{PREFIX}:client-[0-9a-f]{{12}}", client) else -1
 
 
 def within(path: str, place: str) -> bool:
