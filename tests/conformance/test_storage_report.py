@@ -69,7 +69,7 @@ def test_what_failed_or_was_not_run(directory: Path) -> None:
     change(directory, tests=tests)
     said = report.faults(directory, declared_with())
     assert "toy-toy one: test_exactly_one_client[x] failed" in said
-    assert "toy-toy one: test_names_at_their_limits was not run" in said
+    assert "toy-toy one: not run: test_names_at_their_limits" in said
     head, _, row = rows(report.page(directory, declared_with()))[:3]
     assert dict(zip(head, row, strict=True))["authorize"] == "failed"
 

@@ -2,7 +2,8 @@
 
 `python -m openqrm.testing.storage_report write` makes it; `check` says what is stale or missing and ends with 1.
 Records are made by runs of the suites (`storage_record`). What is shown in another way, such as by machines that boot
-in the lab, has a record written by hand: `type`, `pool`, `export`, `shown_by` (what shows it) and `date`.
+in the lab, and what cannot be run, has a record written by hand: `type`, `pool`, `export`, `date` and `shown_by` (what
+shows it, or why it was not run).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ SHOWN_BY = {
 }
 """The test that cannot pass without the capability."""
 SUITES: dict[str, type] = {"pool": PoolSuite, "export": ExportSuite, "machine": MachineSuite}
+BY_HAND = ("pool", "export")
+"""What a record stands for that was not made by a run."""
 IMPOSTOR = "test_a_machine_that_poses_as_another"
 YES, NO_WAY, NOT_HERE, NOT_RUN, ELSEWHERE = "yes", "", "not on this host", "not run", "·"
 HEAD = """<!-- Written by `python -m openqrm.testing.storage_report write` from recorded runs; do not edit. -->
@@ -83,7 +86,7 @@ def page(directory: Path, declared: Declared) -> str:
     )
     by_hand = [each for each in found if "tests" not in each]
     if by_hand:
-        text += "## Shown in another way\n\n"
+        text += "## Shown in another way, or not run\n\n"
         text += _table(("type", "shown by", "date"), [(one["type"], one["shown_by"], one["date"]) for one in by_hand])
     halves = list(_by_halves(found, declared))
     if halves:
@@ -142,8 +145,8 @@ def _halves(found: Sequence[Mapping[str, Any]], joined: StorageType, declared: D
     """The types in whose records the pool of a join was run, and those in whose records its export was."""
     entry = declared.exports.get(joined.export)
     handed = {joined.export, entry[1].through if entry is not None else ""}
-    pools = [each["type"] for each in found if each["pool"] == joined.pool and "pool" in each.get("suites", ())]
-    exports = [each["type"] for each in found if each["export"] in handed and "export" in each.get("suites", ())]
+    pools = [each["type"] for each in found if each["pool"] == joined.pool and "pool" in each.get("suites", BY_HAND)]
+    exports = [each["type"] for each in found if each["export"] in handed and "export" in each.get("suites", BY_HAND)]
     return list(dict.fromkeys(pools)), list(dict.fromkeys(exports))
 
 
@@ -170,10 +173,10 @@ def _faults_of(record: Mapping[str, Any], declared: Declared) -> Iterable[str]:
     now = sorted({str(one) for side in sides if side is not None for one in side[1].capabilities})
     if now != record["declared"]:
         yield f"{name}: its capabilities are others since it was run"
-    for suite in record["suites"]:
-        for test in dir(SUITES[suite]):
-            if test.startswith("test_") and not outcome(record, test):
-                yield f"{name}: {test} was not run"
+    tests = [test for suite in record["suites"] for test in dir(SUITES[suite]) if test.startswith("test_")]
+    missing = sorted({test for test in tests if not outcome(record, test)})
+    if missing:
+        yield f"{name}: not run: {', '.join(missing[:3])}{f' and {len(missing) - 3} more' if missing[3:] else ''}"
     for test, how in record["tests"].items():
         if how == "failed":
             yield f"{name}: {test} failed"
