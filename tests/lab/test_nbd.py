@@ -12,7 +12,7 @@ from openqrm.testing.block_roots import image_on, life_cycle, longest_stall, sta
 if TYPE_CHECKING:
     from openqrm.testing.site import Site
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 KILL = 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" != nbdkit ] || kill -9 "${p#/proc/}"; done'
 OUTAGE_SECONDS = 60
 
