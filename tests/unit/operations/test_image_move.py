@@ -82,10 +82,12 @@ def test_what_can_never_move(pipeline: Pipeline, image: str, to: str, says: str)
     assert caught.value.field == "to_id"
 
 
-@pytest.mark.parametrize(("field", "given"), [("to_id", {"to": 77}), ("resource_id", {"resource_id": 77})])
-def test_what_is_not_there_is_a_wrong_argument(pipeline: Pipeline, field: str, given: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("field", "to", "given"), [("to_id", 77, {}), ("resource_id", "iscsi", {"resource_id": 77})])
+def test_what_is_not_there_is_a_wrong_argument(
+    pipeline: Pipeline, field: str, to: str | int, given: dict[str, int]
+) -> None:
     with pytest.raises(InvalidError, match="77") as caught:
-        move(pipeline, "nfs", given.pop("to", "iscsi"), **given)
+        move(pipeline, "nfs", to, **given)
     assert caught.value.field == field
 
 
