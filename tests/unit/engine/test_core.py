@@ -237,7 +237,7 @@ def test_what_can_be_undone_does_not_wait_for_a_host_for_ever() -> None:
 
 def test_an_undo_waits_for_a_host_that_comes_back_but_not_for_ever() -> None:
     away = Failed({"code": "unreachable", "detail": "no route to host"})
-    decision = play(operation(step("a"), step("b")), Claimed(), Succeeded(), *([BROKEN, Timer()] * 2), BROKEN)
+    decision = play(operation(step("a"), step("b")), Claimed(), Succeeded(), BROKEN, Timer(), BROKEN, Timer(), BROKEN)
     assert decision.command == Undo("b")
     pauses = []
     for number in range(DEFAULT.away_tries - 1):
