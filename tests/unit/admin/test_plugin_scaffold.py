@@ -105,6 +105,19 @@ def test_a_copy_is_installed_beside_its_source(tmp_path: Path) -> None:
     assert shown.splitlines() == ["dir-shelf nfs-storage shelf-dir-nfs shelf-storage", "[]"]
 
 
+def test_tests_are_those_of_the_plugin_that_they_import_as_theirs() -> None:
+    """Others, which it is joined with, have other names there."""
+    for name, mine, others in (
+        ("nfs-storage", {"test_nfs.py", "test_nfs_cases.py", "create.json"}, {"test_btrfs.py", "test_places.py"}),
+        ("btrfs-storage", {"test_btrfs.py", "test_btrfs_cases.py"}, {"test_nfs.py"}),
+        ("file-storage", {"test_file_cases.py"}, {"test_aoe_cases.py", "test_iscsi.py"}),
+        ("aoe-storage", {"test_aoe_cases.py", "authorize.json"}, {"test_file_cases.py", "test_lvm.py"}),
+    ):
+        found = {file.name for file in plugin_scaffold.own_tests(installed().get(name))}
+        assert found >= mine
+        assert not found & others
+
+
 def test_what_cannot_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "service" in (refusal(installed().get("dhcpd")) or "")
     assert plugins.main(["new", "other-dhcpd", "--from", "dhcpd", "--directory", str(tmp_path / "x")]) == 1
