@@ -14,6 +14,7 @@ from openqrm.plugins.storage.file.plugin import PLUGIN as FILE
 from openqrm.plugins.storage.iscsi.facts import PREFIX
 from openqrm.plugins.storage.iscsi.plugin import PLUGIN
 from openqrm.testing.access_iscsi import IscsiAccess
+from openqrm.testing.image_files import PREPARE, SMALL_POOL
 from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
 from openqrm.testing.storage_subject import Subject
 from openqrm.testing.storage_suite import StorageSuite
@@ -42,7 +43,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
         reason = f"needs root and: {', '.join(missing)}"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     with real_storage(tmp_path_factory.mktemp("iscsi"), "isctest") as running:
-        running.inside("sh", "-c", f"mkdir -p {IMAGES}; {SERVING}")
+        running.inside("sh", "-ec", f"{PREPARE}\n{SERVING}")
         yield running
 
 
@@ -50,6 +51,10 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
 async def subject(storage: RealStorage) -> AsyncIterator[Subject]:
     async def restart() -> None:
         await asyncio.to_thread(storage.inside, "sh", "-c", RESTART)
+
+    async def crash() -> None:
+        await asyncio.to_thread(storage.restart_host)
+        await asyncio.to_thread(storage.inside, "sh", "-c", SERVING)
 
     async def grant_by_hand(location: str, client: Client) -> None:
         await asyncio.to_thread(storage.inside, "sh", "-euc", BY_HAND, "sh", location, client.address)
@@ -68,6 +73,8 @@ async def subject(storage: RealStorage) -> AsyncIterator[Subject]:
             clients=tuple(machine.client() for machine in storage.clients),
             access=IscsiAccess(storage.clients),
             restart=restart,
+            crash=crash,
+            small_settings={"directory": SMALL_POOL, "overcommit": True},
             grant_by_hand=grant_by_hand,
             packages=("tgt",),
             variant="tgt",
