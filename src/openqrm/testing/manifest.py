@@ -47,7 +47,8 @@ def manifest(root: Path, *, times: bool = True, leave_out: Sequence[str] = ()) -
         name = path.relative_to(root).as_posix()
         info = path.lstat()
         linked = first.setdefault((info.st_dev, info.st_ino), name) if not stat.S_ISDIR(info.st_mode) else name
-        extended = listed.get(name, {}) if listed is not None else _extended(path)
+        # Two names of one file have one set of attributes, whichever of them is listed.
+        extended = listed.get(name, listed.get(linked, {})) if listed is not None else _extended(path)
         found[name] = " ".join(
             [
                 _KINDS[stat.S_IFMT(info.st_mode)],

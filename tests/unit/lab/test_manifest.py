@@ -76,6 +76,13 @@ def test_attributes_in_a_file_count_as_the_entries_own(tree: Path) -> None:
     for name in ("a", "odd\nname"):
         os.removexattr(tree / "etc" / name, "user.note")
     assert differences(before, manifest(tree))
+    listed = done.stdout.split("# file: etc/b\n")[0]  # by one of its two names
+    assert listed != done.stdout
     (tree / ATTRIBUTES).write_text(done.stdout)
+    whole = manifest(tree)
+    (tree / ATTRIBUTES).write_text(
+        listed + "# file: " + done.stdout.split("# file: etc/b\n")[1].partition("# file: ")[2]
+    )
+    assert differences(whole, manifest(tree)) == []
     assert attributes_file(tree / ATTRIBUTES)
     assert [line for line in differences(before, manifest(tree)) if not line.startswith(".:")] == []
