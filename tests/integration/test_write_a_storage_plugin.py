@@ -79,6 +79,7 @@ class Reader:
 
 
 @pytest.mark.timeout(2400)
+@pytest.mark.slow_lab
 def test_the_page_ends_in_conformance(tmp_path: Path) -> None:
     require_host()
     reader = Reader(tmp_path)

@@ -1,4 +1,4 @@
-"""The lab's storage host: sshd, nfs-ganesha and tgt (if it is installed) in namespaces and a root of their own, 10.99.0.2.
+"""The lab's storage host: sshd, nfs-ganesha and tgt (if installed) in namespaces and a root of their own, at 10.99.0.2.
 
 It behaves like a small machine of its own: /usr is this machine's, read-only; /etc, /var, /root and the pool
 /srv/openqrm are files of the lab; /run, /tmp, processes, host name and network are private. Its process
