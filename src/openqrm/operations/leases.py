@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import ConflictError, NoCapacityError
-from openqrm.domain.lease import Lease, LeaseState
+from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.placement import Placement, place, shortfall
 from openqrm.domain.resource import SERVER_ID, Desired, Health, Phase, Resource
 from openqrm.domain.storage import Image, Storage, Volume
@@ -169,10 +169,12 @@ def _free(writer: Writer, lease: Lease) -> dict[str, Any]:
 
 
 def forget_appliance(writer: Writer, call: ChangeCall) -> dict[str, Any]:
-    """`appliance_id`: it goes with the leases it once held; one that is gone already stays gone."""
+    """`appliance_id`: it goes with what it once held and borrowed; one that is gone already stays gone."""
     appliance_id = int(call.arguments["appliance_id"])
     for lease in writer.find(Lease, appliance_id=appliance_id):
         writer.delete(Lease, lease.id)
+    for loan in writer.find(Loan, appliance_id=appliance_id, state=LeaseState.RELEASED):
+        writer.delete(Loan, loan.id)
     if writer.find(Appliance, limit=1, id=appliance_id):
         writer.delete(Appliance, appliance_id)
     return {}

@@ -12,7 +12,7 @@ from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.operation import Operation, OperationStatus
 from openqrm.domain.resource import Phase, Resource
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
-from openqrm.operations import depending, loans
+from openqrm.operations import depending, leases, loans
 from openqrm.operations.core_orders import refuse_used as refuse_used_resource
 from openqrm.plugin_api.changes import ChangeCall
 
@@ -171,3 +171,13 @@ def test_a_volume_goes_with_its_old_loans_and_not_with_held_ones(stocked: AnyDat
         for _ in range(2):
             loans.forget_volume(writer, ChangeCall(2, {"volume_id": 1}))
         assert writer.count(Loan) == writer.count(Volume) == 0
+
+
+def test_an_appliance_goes_with_what_it_borrowed_once(stocked: AnyDatabase) -> None:
+    with stocked.write() as writer:
+        taken = take(writer, 2, appliance_id=1)
+        loans.give_back(writer, ChangeCall(2, {"loan_id": taken["loan_id"]}))
+    with stocked.write() as writer:
+        leases.forget_appliance(writer, ChangeCall(2, {"appliance_id": 1}))
+    with stocked.read() as reader:
+        assert reader.count(Appliance) == reader.count(Loan) == 0
