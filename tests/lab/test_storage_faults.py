@@ -192,6 +192,11 @@ def test_a_running_root_survives_an_outage_of_a_minute(stand: Stand) -> None:
     time.sleep(OUTAGE_SECONDS)
     assert site.appliance("web")["phase"] == "running"
     site.lab.power(stand.host, "on")
+
+    def answers() -> bool:  # its SSH server runs from the root that was away
+        return "status=0" in site.ssh(machine["address"], "cat /var/counter", check=False)
+
+    eventually(answers, 240, "an answer by SSH", site.state)
     count = written(site, machine["address"], after=10, seconds=240)
     written(site, machine["address"], after=count + 20, seconds=240)
     stall = longest_stall(site, machine["address"])
