@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from openqrm.domain.appliance import Appliance
-from openqrm.domain.errors import ConflictError, UnsupportedError
+from openqrm.domain.errors import ConflictError
 from openqrm.domain.lease import Lease, LeaseState
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
 from openqrm.operations.appliance_transfers import Transfers, once, wanted
 from openqrm.operations.grants import Access, prefixed
 from openqrm.operations.storage_types import traits
-from openqrm.plugin_api.drivers import Cap, Start, confirmed
+from openqrm.plugin_api.drivers import Start
 from openqrm.plugin_api.steps import Change, Irreversible, Plan, Wait
 from openqrm.plugin_api.values import Output
 
@@ -51,22 +51,13 @@ class _Parts:
         self.kind = traits(context.settings, self.storage)
         self.access = Access.of(context, self.storage, self.volume, self.resource, self.lease.generation)
         self.transfers = Transfers(context, self.appliance)
-        self._declared = _declares(context, self.storage, Cap.REVOKE_PROOF)
-        self._facts = context.facts
+        self._context = context
 
     @property
     def revocable(self) -> bool:
-        """Whether this storage host can prove access revoked; asked when the export's facts are there."""
-        access = self.access
-        return self._declared and confirmed(access.export, Cap.REVOKE_PROOF, access.place, self._facts)
-
-
-def _declares(context: PlanContext, storage: Storage, capability: Cap) -> bool:
-    try:
-        context.drivers.require(storage, capability)
-    except UnsupportedError:
-        return False
-    return True
+        """Whether every storage that the machine may write to can prove access revoked."""
+        written = (self.access, *(access for _, access in self.transfers.writes))
+        return all(access.revocable(self._context) for access in written)
 
 
 def export_facts(context: PlanContext) -> Sequence[Fact[Any]]:
@@ -110,7 +101,7 @@ def _deploy(parts: _Parts) -> Steps:
             undo_condition="resource.back",
             arguments=machine | {"revocable": parts.revocable},
             timeout=120,
-            undo_timeout=_RETURN_SECONDS,
+            undo_timeout=_HUMAN_SECONDS if parts.kind.agentless else _RETURN_SECONDS,
         ),
         Change(
             name="take",
@@ -184,7 +175,7 @@ def _send_back(parts: _Parts) -> Steps:
     """To idle, and proved to be there. A system without our agent cannot be asked: somebody restarts the machine."""
     machine = {"resource_id": parts.resource.id}
     name, image = parts.resource.name, parts.image.name
-    asked = f"Restart {name}, or switch it off: its system has no agent" if parts.kind.agentless else ""
+    asked = f"Restart {name}: its system has no agent that could be asked to" if parts.kind.agentless else ""
     return (
         Change(
             name="give-back",

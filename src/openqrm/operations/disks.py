@@ -16,7 +16,7 @@ from openqrm.operations.mounting import Mount, disk_set
 from openqrm.operations.restoring import first_generation
 from openqrm.operations.storage_types import traits
 from openqrm.operations.volume import RECORD, offered, record_step
-from openqrm.plugin_api.drivers import Cap, Start, confirmed
+from openqrm.plugin_api.drivers import Start
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
 from openqrm.plugin_api.steps import Change, Irreversible, Plan, Wait
 from openqrm.plugin_api.values import Output
@@ -159,7 +159,7 @@ def plan_grab(context: PlanContext) -> Plan:
 
 def _ordered(context: PlanContext, parts: _Parts) -> Steps:
     access, volume, machine = parts.access, parts.volume, parts.machine
-    revocable = confirmed(access.export, Cap.REVOKE_PROOF, access.place, context.facts)
+    revocable = access.revocable(context)
     return (
         Wait(
             name="idle",

@@ -9,8 +9,9 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from openqrm.domain.errors import UnsupportedError
 from openqrm.operations.storage_types import traits
-from openqrm.plugin_api.drivers import Client
+from openqrm.plugin_api.drivers import Cap, Client, confirmed
 from openqrm.plugin_api.steps import Change, Irreversible, load
 from openqrm.plugin_api.values import Output, Secret
 
@@ -48,6 +49,7 @@ def client_of(resource: Resource, keys: Mapping[str, str] | None = None) -> Clie
 class Access:
     """A volume and the machine that is to write it under `generation`. `prefix` keeps names of steps apart."""
 
+    storage: Storage
     place: StorageContext
     export: ExportDriver
     volume: Volume
@@ -72,11 +74,19 @@ class Access:
         keys = secret_keys(volume.id, generation, traits(context.settings, storage).secrets)
         location = context.drivers.pool(storage).location(place, volume)
         export = context.drivers.export(storage)
-        return cls(place, export, volume, location, client_of(machine, keys), generation, keys, prefix)
+        return cls(storage, place, export, volume, location, client_of(machine, keys), generation, keys, prefix)
 
     def facts(self) -> Sequence[Fact[Any]]:
         """What the export must know to grant and revoke."""
         return self.export.facts(self.place)
+
+    def revocable(self, context: PlanContext) -> bool:
+        """Whether this storage host can prove the access revoked; asked when the export's facts are there."""
+        try:
+            context.drivers.require(self.storage, Cap.REVOKE_PROOF)
+        except UnsupportedError:
+            return False
+        return confirmed(self.export, Cap.REVOKE_PROOF, self.place, context.facts)
 
     def grant(self, context: PlanContext) -> Steps:
         """Make the secrets, then grant. Undone in reverse."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openqrm.domain.errors import ConflictError, UnsupportedError
+from openqrm.domain.errors import ConflictError
 from openqrm.domain.lease import Loan
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
 from openqrm.operations.grants import Access, prefixed
 from openqrm.operations.volume import offered, removal
 from openqrm.operations.workers import TRANSFER
-from openqrm.plugin_api.drivers import Cap, confirmed
 from openqrm.plugin_api.steps import Change, Irreversible, Plan, Wait
 from openqrm.plugin_api.values import Output
 
@@ -49,14 +48,6 @@ class _Side:
         storage = context.read.get(Storage, volume.storage_id)
         access = Access.of(context, storage, volume, machine, loan.generation, prefix)
         return cls(loan, volume, storage, access)
-
-    def revocable(self, context: PlanContext) -> bool:
-        """Whether this storage host can prove access revoked."""
-        try:
-            context.drivers.require(self.storage, Cap.REVOKE_PROOF)
-        except UnsupportedError:
-            return False
-        return confirmed(self.access.export, Cap.REVOKE_PROOF, self.access.place, context.facts)
 
 
 class _Parts:
@@ -102,7 +93,7 @@ def plan_copy(context: PlanContext) -> Plan:
 
 def _copied(context: PlanContext, parts: _Parts) -> Steps:
     machine = {"resource_id": parts.machine.id}
-    revocable = parts.source.revocable(context) and parts.target.revocable(context)
+    revocable = parts.source.access.revocable(context) and parts.target.access.revocable(context)
     details = {"from": parts.source.volume.id, "to": parts.target.volume.id}
     return (
         Wait(

@@ -85,7 +85,9 @@ def boot_changed(writer: Writer, resource: Resource, boot_id: str, *, ticket: bo
 
 def _failed_grabs(reader: Reader, resource: Resource) -> Sequence[MachineOrder]:
     """Grabs that an operation which cannot be undone still waits for: a restart tries them again."""
-    found = reader.find(MachineOrder, resource_id=resource.id, verb="grab", state="failed", operation_id__null=False)
+    found = reader.find(
+        MachineOrder, resource_id=resource.id, verb="grab", state__in=["failed", "void"], operation_id__null=False
+    )
     wanted = {order.operation_id for order in found}
     waiting = reader.find(Operation, id__in=sorted(wanted), status__in=sorted(UNFINISHED), forward_only=True)
     return [order for order in found if order.operation_id in {one.id for one in waiting}]

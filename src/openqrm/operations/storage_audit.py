@@ -9,10 +9,11 @@ from openqrm.domain.model import Attr
 from openqrm.domain.operation import StepRecord
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Storage, Volume
+from openqrm.domain.user import UserRole
 from openqrm.operations.grants import Access, client_of, prefixed
 from openqrm.operations.storage_rights import Comparison, Finding, Right, Stray, compare, known_as
 from openqrm.operations.storage_types import traits
-from openqrm.plugin_api.operation import Arguments, Operation, Phase
+from openqrm.plugin_api.operation import Arguments, Operation, Phase, needs
 from openqrm.plugin_api.steps import Change, Irreversible, Plan
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Compare the accesses that a storage really gives with what leases and loans say.",
         target=Storage,
         arguments=AuditArguments,
+        permission=needs(UserRole.ADMIN),
         targets=f"{_HERE}:targets",
         phases=(
             Phase("fix", plan=f"{_HERE}:plan_fix", facts=f"{_HERE}:fix_facts"),

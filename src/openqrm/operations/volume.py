@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from openqrm.domain.errors import ConflictError, NotFoundError
+from openqrm.domain.errors import ConflictError, NotFoundError, UnsupportedError
 from openqrm.domain.model import Attr, Id, MegaBytes, Name
 from openqrm.domain.operation import UNFINISHED, OperationTarget, StepRecord
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
 from openqrm.operations import capabilities, loans
 from openqrm.operations.restoring import first_generation
-from openqrm.plugin_api.drivers import Cap
+from openqrm.plugin_api.drivers import Cap, confirmed
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
 from openqrm.plugin_api.steps import Change, Command, Irreversible, Plan, Run, Send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from openqrm.plugin_api.drivers import Snapshots
+    from openqrm.plugin_api.drivers import Snapshots, StorageContext
     from openqrm.plugin_api.facts import Fact
     from openqrm.plugin_api.operation import Call, PlanContext
     from openqrm.plugin_api.records import Reader
@@ -201,8 +201,21 @@ def plan_clone(context: PlanContext) -> Plan:
     context.drivers.require(storage, Cap.CLONE)
     volume = _new_volume(context, storage)
     place = context.drivers.context(storage, context.read)
-    made = context.drivers.pool(storage).clone(place, _target(context), volume, context.facts)
+    pool = context.drivers.pool(storage)
+    _refuse_torn(context, storage, place)
+    made = pool.clone(place, _target(context), volume, context.facts)
     return Plan(steps=(*made, *offered(context, storage, volume)))
+
+
+def _refuse_torn(context: PlanContext, storage: Storage, place: StorageContext) -> None:
+    """ConflictError for a copy that takes its time, of a volume that somebody writes meanwhile."""
+    try:
+        context.drivers.require(storage, Cap.CLONE_COW)
+        if confirmed(context.drivers.pool(storage), Cap.CLONE_COW, place, context.facts):
+            return
+    except UnsupportedError:
+        pass
+    loans.refuse_used(context.read, _target(context))
 
 
 def plan_snapshot(context: PlanContext) -> Plan:

@@ -63,13 +63,19 @@ def parse(output: str) -> ScriptFacts:
         if word not in said:
             raise ValueError(f"{line!r} is none of: {', '.join(said)}")
         said[word].append(rest)
-    volumes = (entry.split() for entry in said["volume"])
+    volumes = [words for words in (entry.split() for entry in said["volume"]) if _is_volume(words)]
     return ScriptFacts(
         free_mb=int(said["free_mb"][0]) if said["free_mb"] else 0,
-        volumes={words[0]: int("".join(words[1:]) or 0) for words in volumes if re.fullmatch(NAME_PATTERN, words[0])},
+        volumes={words[0]: int(words[1]) if len(words) == 2 else 0 for words in volumes},
         leftovers=tuple(said["leftover"]),
         lacks=frozenset(said["lacks"]),
     )
+
+
+def _is_volume(words: list[str]) -> bool:
+    """A name, and its size if that is known; somebody's directory may have any name."""
+    fits = 1 <= len(words) <= 2 and re.fullmatch(NAME_PATTERN, words[0]) is not None
+    return fits and (len(words) == 1 or words[1].isdigit())
 
 
 @cache

@@ -145,6 +145,7 @@ def _halves(found: Sequence[Mapping[str, Any]], joined: StorageType, declared: D
     """The types in whose records the pool of a join was run, and those in whose records its export was."""
     entry = declared.exports.get(joined.export)
     handed = {joined.export, entry[1].through if entry is not None else ""}
+    found = [each for each in found if not each.get("shown_by", "").startswith("not run")]
     pools = [each["type"] for each in found if each["pool"] == joined.pool and "pool" in each.get("suites", BY_HAND)]
     exports = [each["type"] for each in found if each["export"] in handed and "export" in each.get("suites", BY_HAND)]
     return list(dict.fromkeys(pools)), list(dict.fromkeys(exports))
