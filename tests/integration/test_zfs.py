@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 START = """\
 #!/bin/sh
 mkdir -p /run/zfs /var/lock/zfs /var/lib/zfs
-setsid zfs-fuse --no-daemon --pidfile /run/zfs-fuse.pid </dev/null >/var/log/zfs-fuse.log 2>&1 &
+setsid zfs-fuse --enable-xattr --no-daemon --pidfile /run/zfs-fuse.pid </dev/null >/var/log/zfs-fuse.log 2>&1 &
 for _ in $(seq 100); do ! zpool list >/dev/null 2>&1 || break; sleep 0.1; done
 zfs mount -a
 """
