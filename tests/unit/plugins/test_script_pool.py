@@ -43,7 +43,7 @@ def test_what_the_script_says() -> None:
     assert found.lacks == {"clone-cow"}
 
 
-@pytest.mark.parametrize("output", ["nonsense\n", "free_mb many\n", "volume web big\n"])
+@pytest.mark.parametrize("output", ["nonsense\n", "free_mb many\n"])
 def test_what_is_no_answer_is_refused(output: str) -> None:
     with pytest.raises(ValueError, match=re.escape(output.rsplit(maxsplit=1)[-1])):
         parse(output)
@@ -70,3 +70,10 @@ def test_what_a_host_lacks_is_not_confirmed(pool: ScriptPool) -> None:
     assert not confirmed(pool, Cap.CLONE, CONTEXT, said)
     assert confirmed(pool, Cap.FILL, CONTEXT, said)
     assert not confirmed(pool, Cap.FILL, CONTEXT, facts(pool, None))
+
+
+def test_somebodys_directory_of_any_name_is_no_volume() -> None:
+    assert parse("free_mb 5\nvolume web 7\nvolume web big\nvolume a b c\nvolume \nvolume db\n").volumes == {
+        "web": 7,
+        "db": 0,
+    }
