@@ -107,6 +107,7 @@ def _generation(target: Target, volume: str, client: str) -> int:
 
 def within(path: str, place: str) -> bool:
     """Whether a path on the host lies in a pool: a directory, a volume group or a dataset."""
-    mapped = "/dev/mapper/" + place.replace("-", "--") + "-"
-    below = [place] if place.startswith("/") else [f"/dev/{place}", f"/dev/zvol/{place}"]
+    group = place.partition("/")[0]
+    mapped = "/dev/mapper/" + group.replace("-", "--") + "-"
+    below = [place] if place.startswith("/") else [f"/dev/{group}", f"/dev/zvol/{place}", f"/dev/zvol/{group}"]
     return path.startswith((mapped, *(f"{each}/" for each in below)))

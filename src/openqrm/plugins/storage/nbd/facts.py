@@ -43,7 +43,11 @@ def export_fact(context: StorageContext) -> Fact[ExportFacts]:
 
 
 def parse_export(output: str, place: str) -> ExportFacts:
-    """The output of `export-facts`. What is exported from elsewhere than `place` is no matter of this storage."""
+    """The output of `export-facts`. What others export from elsewhere than `place` is no matter of this storage.
+
+    Volumes of a volume group or a dataset are devices below its own name.
+    """
+    inside = place.strip("/") if place.startswith("/") else place.partition("/")[0]
     grants: list[Grant] = []
     single: dict[str, str] = {}
     for line in output.splitlines():
@@ -51,7 +55,7 @@ def parse_export(output: str, place: str) -> ExportFacts:
         if word in ("grant", "other"):
             volume, client, generation, *rest = values if word == "grant" else ("", values[0], "-1", *values[1:])
             location = " ".join(rest)
-            if not place or f"/{place.strip('/')}/" in location:
+            if not place or f"/{inside}/" in location:
                 grants.append(Grant(volume, client, int(generation), location))
         else:
             single[word] = values[0]
