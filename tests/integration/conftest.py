@@ -12,10 +12,13 @@ from openqrm.testing.storage_suite import ExportSuite, PoolSuite
 HERE = Path(__file__).parent
 ALWAYS = ("test_nfs",)
 """Modules whose types are run for every commit."""
+EMULATED = ("test_lvm", "test_nfs_kernel", "test_iscsi_lio")
+"""Modules whose storage host is an emulated machine: a type takes half an hour, so single tests take turns."""
+EMULATED_SHARE = 60
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out the types that are not in this commit's share; a type is run whole or not at all."""
+    """Leave out the types, and of some the tests, that are not in this commit's share."""
     commit = share.head()
     for item in items:
         if item.get_closest_marker("slow_lab") is not None and item.path.is_relative_to(HERE):
@@ -27,6 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if kind is None or module is None or not issubclass(kind, (PoolSuite, ExportSuite)):
             continue
         name = module.__name__.rpartition(".")[2]
-        reason = "" if name in ALWAYS else share.left_out(commit, f"{name}::{kind.__name__}")
+        if name in EMULATED:
+            reason = share.left_out(commit, item.nodeid, EMULATED_SHARE)
+        else:
+            reason = "" if name in ALWAYS else share.left_out(commit, f"{name}::{kind.__name__}")
         if reason:
             item.add_marker(pytest.mark.skip(reason=reason))

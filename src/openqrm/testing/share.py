@@ -24,9 +24,9 @@ def number(commit: str, what: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{commit} {what}".encode()).digest()[:8], "big")
 
 
-def left_out(commit: str, test_id: str) -> str:
-    """Why a slow test is not run for this commit; empty when it is. ValueError for a wrong setting."""
-    share = os.environ.get(VARIABLE) or str(DEFAULT)
+def left_out(commit: str, test_id: str, of: int = DEFAULT) -> str:
+    """Why a slow test, one of `of`, is not run for this commit; empty when it is. ValueError for a wrong setting."""
+    share = os.environ.get(VARIABLE) or str(of)
     if share == "all" or number(commit, test_id) % int(share) == 0:
         return ""
     return f"not in the share of this commit, one of {share} slow tests; {VARIABLE}=all runs every one"
