@@ -1,6 +1,6 @@
 """Slow tests take turns: each commit runs a share of them, chosen by its hash, so that all are run again and again.
 
-`OPENQRM_LAB_SHARE=all` runs every one; `OPENQRM_LAB_SHARE=N` every Nth (default: 6).
+`OPENQRM_LAB_SHARE=all` runs every one; `OPENQRM_LAB_SHARE=N` every Nth (default: 10).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import subprocess
 
 VARIABLE = "OPENQRM_LAB_SHARE"
-DEFAULT = 6
+DEFAULT = 10
 
 
 def head() -> str:
