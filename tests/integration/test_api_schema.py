@@ -180,7 +180,7 @@ def map_body(context: Any, body: Any) -> Any:
     del context
     if isinstance(body, dict):
         for name, value in body.items():
-            if name.endswith("_id") and isinstance(value, int) and (turn := next(REFERENCES)) % 3:
+            if name.endswith("_id") and isinstance(value, int) and ((turn := next(REFERENCES)) % 3 or name == "to_id"):
                 body[name] = turn % COPIES + 1
     return body
 
