@@ -64,8 +64,8 @@ NEVER_ENDS = "/v1/events/stream"
 """Has a test of its own in test_api.py: a generated request would wait for the end of its answer."""
 
 COPIES = 40
-TURNS = itertools.count()
-REFERENCES = itertools.count()
+TURNS: defaultdict[tuple[str, ...], itertools.count[int]] = defaultdict(lambda: itertools.count(1))
+"""By method, path and argument: what one endpoint is given does not depend on the calls of the others."""
 seen: Counter[tuple[str, int]] = Counter()
 reached: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
 
@@ -164,10 +164,14 @@ def _one_of_each(writer: Writer, number: int) -> None:
     writer.event(f"something {number}", severity=Severity.WARNING, source="test")
 
 
+def _turn_of(context: Any, argument: str = "") -> int:
+    return next(TURNS[context.operation.method.upper(), context.operation.path, argument])
+
+
 @schema.hook
 def map_path_parameters(context: Any, path_parameters: Any) -> Any:
     """Two thirds of the targets exist; what is removed is none of those that other calls look for."""
-    if path_parameters and "which" in path_parameters and (turn := next(TURNS)) % 3:
+    if path_parameters and "which" in path_parameters and (turn := _turn_of(context)) % 3:
         half = COPIES // 2
         chosen = turn % half + 1
         path_parameters["which"] = str(chosen + half if context.operation.method.upper() == "DELETE" else chosen)
@@ -177,11 +181,11 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
 @schema.hook
 def map_body(context: Any, body: Any) -> Any:
     """Two thirds of what an argument refers to exist, too."""
-    del context
     if isinstance(body, dict):
         for name, value in body.items():
-            if name.endswith("_id") and isinstance(value, int) and ((turn := next(REFERENCES)) % 3 or name == "to_id"):
-                body[name] = turn % COPIES + 1
+            # An identity or a name: both are taken. One more than the target's number, so that a move goes elsewhere.
+            if name.endswith("_id") and isinstance(value, int | str) and (turn := _turn_of(context, name)) % 3:
+                body[name] = (turn + 1) % COPIES + 1
     return body
 
 
