@@ -5,8 +5,9 @@ A plug-in has `scripts/pool` beside its code and a class that names its package:
     class ShelfPool(ScriptPool):
         package = "openqrm_shelf"
 
-The script is run on the storage host as `pool VERB PLACE [NAME ID SIZE_MB [MORE]]`, where PLACE is `place` of the
-pool's settings (`Placed`):
+`scripts` may name more files than that one, for example parts of ours in front of it (`openqrm.plugin_api.scripts`).
+It is run on the storage host as `pool VERB PLACE [NAME ID SIZE_MB [MORE]]`, where PLACE is `place` of the pool's
+settings (`Placed`):
 
 - `facts PLACE` changes nothing and says, one a line: `free_mb NUMBER`, `volume NAME [SIZE_MB]` for each volume,
   `leftover PATH` for what is none, and `lacks CAPABILITY` for a declared one that this host has not. It ends with
@@ -22,14 +23,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from openqrm.domain.errors import ConflictError, NoCapacityError
 from openqrm.domain.model import NAME_PATTERN
 from openqrm.plugin_api.drivers import Placed, VolumeEntry
 from openqrm.plugin_api.facts import Fact
+from openqrm.plugin_api.scripts import script
 from openqrm.plugin_api.steps import Command, Gate, Irreversible, Run
 
 if TYPE_CHECKING:
@@ -78,15 +78,11 @@ def _is_volume(words: list[str]) -> bool:
     return fits and (len(words) == 1 or words[1].isdigit())
 
 
-@cache
-def _script(package: str) -> str:
-    return files(package).joinpath("scripts", "pool").read_text(encoding="utf-8")
-
-
 class ScriptPool:
     """Implements `PoolDriver`. `seconds` is what a copy or removal of a whole image may take."""
 
     package: ClassVar[str]
+    scripts: ClassVar[tuple[str, ...]] = ("pool",)
     seconds: ClassVar[float] = 7200
 
     def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
@@ -153,13 +149,13 @@ class ScriptPool:
     def command(self, context: StorageContext, volume: Volume, verb: str, *more: str) -> Command:
         """The script's call for a verb."""
         words = (verb, self._place(context), volume.name, str(volume.id), str(volume.size_mb), *more)
-        return Command(argv=("sh", "-s", "--", *words), input=_script(self.package))
+        return Command(argv=("sh", "-s", "--", *words), input=script(self.package, *self.scripts))
 
     def _fact(self, context: StorageContext) -> Fact[ScriptFacts | None]:
         return Fact(
             name="pool",
             host=context.host,
-            argv=("sh", "-c", _script(self.package), "pool", "facts", self._place(context)),
+            argv=("sh", "-c", script(self.package, *self.scripts), "pool", "facts", self._place(context)),
             parse=parse,
             absent=(ABSENT,),
         )

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields, is_dataclass, replace
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -32,6 +31,7 @@ from openqrm.domain.storage import Storage, Volume
 from openqrm.plugin_api.drivers import Cap, Client, Export, Grant, NoSettings, Pool, StorageContext, StorageType
 from openqrm.plugin_api.facts import Fact, Facts
 from openqrm.plugin_api.loading import load
+from openqrm.plugin_api.scripts import script
 from openqrm.plugin_api.steps import Plan
 from openqrm.plugin_api.values import Secret
 
@@ -211,8 +211,7 @@ def _plain(value: Any) -> Any:
 def _with_files(value: Any, plugin: Plugin) -> Any:
     if isinstance(value, dict):
         if set(value) == {"files"}:
-            folder = files(plugin.module)
-            return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in value["files"])
+            return script(plugin.module, *value["files"])
         return {name: _with_files(item, plugin) for name, item in value.items()}
     return [_with_files(item, plugin) for item in value] if isinstance(value, list) else value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from openqrm.admin.plugin_check.code import own_sources
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.plugin import Plugin
 
 MOST_LINES = 400
-"""Of a storage plug-in's Python and shell, its cases apart: more is two plug-ins, or a library."""
+"""Of a storage plug-in's Python and shell, its cases apart: more is two plug-ins, or a library.
+
+An export that works with several programs of the host has each in a folder `servers/NAME`; they count apart.
+"""
+_SERVERS = "servers"
 _HOW_TO = re.compile(r"^#+ *how to", re.IGNORECASE | re.MULTILINE)
 
 
@@ -55,18 +60,23 @@ def readme(plugin: Plugin, catalogue: Catalogue) -> Iterator[str]:
 
 
 def size(plugin: Plugin) -> Iterator[str]:
-    """A storage plug-in is small."""
+    """A storage plug-in is small, and so is what it has for each server software."""
     if plugin.family is not Family.STORAGE:
         return
-    lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in [*own_sources(plugin), *scripts(plugin)])
-    if lines >= MOST_LINES:
-        yield f"it has {lines} lines of Python and shell; a storage plug-in has less than {MOST_LINES}"
+    base = path_in(plugin, ".").resolve()
+    lines: Counter[str] = Counter()
+    for file in {path.resolve() for path in [*own_sources(plugin), *scripts(plugin)]}:
+        where = file.relative_to(base).parts
+        lines["/".join(where[:2]) if where[0] == _SERVERS else ""] += len(file.read_text(encoding="utf-8").splitlines())
+    for folder, count in sorted(lines.items()):
+        if count >= MOST_LINES:
+            what = folder or "it"
+            yield f"{what} has {count} lines of Python and shell; a storage plug-in has less than {MOST_LINES}"
 
 
 def scripts(plugin: Plugin) -> list[Path]:
     """What is run on storage hosts, and hooks of machines."""
-    found = {
-        file for file in path_in(plugin, "scripts").rglob("*") if file.is_file() and "__pycache__" not in file.parts
-    }
+    folders = [path_in(plugin, name) for name in ("scripts", _SERVERS)]
+    found = {file for folder in folders for file in folder.rglob("*") if file.is_file()}
     found |= {path for file in plugin.node_files if (path := path_in(plugin, file.path)).is_file()}
     return sorted(file for file in found if file.suffix not in (".py", ".pyc"))

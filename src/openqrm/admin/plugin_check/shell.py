@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from openqrm.admin.plugin_check.files import scripts as all_scripts
 from openqrm.admin.plugin_scaffold import own_tests
 from openqrm.engine.plugins.catalogue import path_in
+from openqrm.plugin_api.scripts import PART, part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +34,15 @@ def scripts(plugin: Plugin, catalogue: Catalogue) -> Iterator[str]:
     base = path_in(plugin, ".").resolve()
     alone = [(name,) for file in all_scripts(plugin) if (name := str(file.resolve().relative_to(base))) not in parts]
     for whole in [*sorted(wholes), *alone]:
-        text = "".join(path_in(plugin, name).read_text(encoding="utf-8") for name in whole)
+        text = "".join(
+            part(name) if name.startswith(PART) else path_in(plugin, name).read_text("utf-8") for name in whole
+        )
         for found in _complaints(text):
             yield f"{' + '.join(whole)}: shellcheck: {found}"
+
+
+def _text(plugin: Plugin, name: str) -> str:
+    return part(name) if name.startswith(PART) else path_in(plugin, name).read_text(encoding="utf-8")
 
 
 def unchecked() -> Iterator[str]:
@@ -57,7 +64,7 @@ def _together(plugin: Plugin) -> set[tuple[str, ...]]:
     for file in own_tests(plugin):
         if file.suffix == ".json":
             look(json.loads(file.read_text(encoding="utf-8")))
-    return {whole for whole in found if all(path_in(plugin, name).is_file() for name in whole)}
+    return {whole for whole in found if all(name.startswith(PART) or path_in(plugin, name).is_file() for name in whole)}
 
 
 def _complaints(text: str) -> list[str]:

@@ -1,0 +1,202 @@
+"""An export driver made of one shell script: the shortest way to hand volumes to machines.
+
+A plug-in has its script beside its code, and a class that names both:
+
+    class ShelfExport(ScriptExport):
+        package = "openqrm_shelf"
+        scripts = ("shell:say", "export")
+
+It is run on the storage host as `export VERB HOST... [VOLUME LOCATION [CLIENT GENERATION GRANT...]]`, where HOST is
+what `about_host` says, GRANT what `about_grant` says, VOLUME is `volume-ID` and CLIENT is what the server software
+knows a machine by:
+
+- `facts HOST...` changes nothing and says, one a line: `has WORD [VALUE]` for what the host has, `grant VOLUME CLIENT
+  GENERATION LOCATION` for each grant of ours, and `other CLIENT LOCATION` for what somebody else hands out.
+- `authorize` makes CLIENT the only one that has LOCATION, now and after a restart of the server; the secret of the
+  grant, if the export declares one, is on standard input. `revoke HOST... VOLUME LOCATION` ends when nobody has it,
+  and fails unless the server shows so. Both run behind the host gate, and are idempotent.
+- `withdraw HOST... VOLUME LOCATION CLIENT` takes back what `facts` named; VOLUME is `-` for what is none of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from openqrm.domain.errors import InvalidError
+from openqrm.plugin_api.drivers import Grant, Placed
+from openqrm.plugin_api.facts import Fact
+from openqrm.plugin_api.scripts import script
+from openqrm.plugin_api.steps import Command, Gate, Irreversible, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from openqrm.domain.storage import Volume
+    from openqrm.plugin_api.drivers import Client, StorageContext
+    from openqrm.plugin_api.facts import Facts
+    from openqrm.plugin_api.steps import Steps
+
+_TAKEN = Irreversible(reason="access that was taken back is granted anew, under a new lease")
+_UNKNOWN = Irreversible(reason="no lease knows of this access")
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """What `facts` said. `has`: of the host, by word; a word without a value has an empty one."""
+
+    has: Mapping[str, str]
+    grants: tuple[Grant, ...]
+
+
+def parse(output: str) -> ExportFacts:
+    """The output of `facts`. ValueError for anything else."""
+    has: dict[str, str] = {}
+    grants: list[Grant] = []
+    for line in output.splitlines():
+        word, _, rest = line.partition(" ")
+        match word:
+            case "has":
+                name, _, has_value = rest.partition(" ")
+                has[name] = has_value
+            case "grant":
+                volume, client, generation, location = rest.split(" ", 3)
+                grants.append(Grant(volume, client, int(generation), location))
+            case "other":
+                client, location = rest.split(" ", 1)
+                grants.append(Grant("", client, -1, location))
+            case _:
+                raise ValueError(f"{line!r} is none of: has, grant, other")
+    return ExportFacts(has, tuple(grants))
+
+
+def within(path: str, place: str) -> bool:
+    """Whether a path on the host lies in a pool: a directory, a volume group or a dataset. Everything, without place.
+
+    The volumes of a volume group or a dataset are devices below its own name.
+    """
+    group = place.partition("/")[0]
+    mapped = "/dev/mapper/" + group.replace("-", "--") + "-"
+    if not place:
+        return True
+    if place.startswith("/"):
+        return path.startswith(f"{place}/")
+    return path.startswith((mapped, *(f"{each}/" for each in (f"/dev/{group}", f"/dev/zvol/{place}", f"/{group}"))))
+
+
+def mac_of(client: Client) -> str:
+    """One MAC address of one machine and nothing else, in lower case with colons. InvalidError."""
+    mac = client.mac.lower().replace("-", ":")
+    if not re.fullmatch(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", mac):
+        raise InvalidError(
+            f"{client.name} has no MAC address to export to", remedy=f"give resource {client.name} its MAC address"
+        )
+    return mac
+
+
+class ScriptExport:
+    """Implements `ExportDriver` but for `root_device` and `attach`.
+
+    `secret` names the one of the export's secrets that `authorize` reads. `seconds` is what a verb may take.
+    """
+
+    package: ClassVar[str]
+    scripts: ClassVar[tuple[str, ...]] = ("export",)
+    secret: ClassVar[str] = ""
+    seconds: ClassVar[float] = 90
+
+    def about_host(self, context: StorageContext) -> tuple[str, ...]:
+        """What every verb is told: settings of the host. Nothing, unless a class says otherwise."""
+        del context
+        return ()
+
+    def about_grant(self, context: StorageContext, volume: Volume, client: Client) -> tuple[str, ...]:
+        """What `authorize` is told besides. Nothing, unless a class says otherwise."""
+        del context, volume, client
+        return ()
+
+    def known_as(self, client: Client) -> str:
+        """What the server software knows a machine by: its MAC address. InvalidError."""
+        return mac_of(client)
+
+    def check(self, context: StorageContext, found: ExportFacts) -> None:
+        """Raise unless the host has what a grant needs. Nothing is needed, unless a class says otherwise."""
+
+    def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
+        """One question: `facts`."""
+        return (self._fact(context),)
+
+    def found(self, context: StorageContext, facts: Facts) -> ExportFacts:
+        """What the host answered."""
+        return facts.get(self._fact(context))
+
+    def grants(self, context: StorageContext, facts: Facts) -> Sequence[Grant]:
+        """Those of the storage's pool; what others export from elsewhere is no matter of this storage."""
+        place = context.pool.place if isinstance(context.pool, Placed) else ""
+        return [grant for grant in self.found(context, facts).grants if within(grant.location, place)]
+
+    def authorize(
+        self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
+    ) -> Steps:
+        """One client, read and write. Takes it from whoever had it. Undo revokes. The errors of `known_as`, `check`."""
+        self.check(context, self.found(context, facts))
+        words = (self.known_as(client), str(generation), *self.about_grant(context, volume, client))
+        secret = client.secrets[self.secret] if self.secret else None
+        return (
+            Run(
+                name="authorize",
+                title=f"Export {location} to {client.name}",
+                host=context.host,
+                do=self.command(context, "authorize", f"volume-{volume.id}", location, *words, secret=secret),
+                undo=self.command(context, "revoke", f"volume-{volume.id}", location),
+                gate=Gate(volume=f"volume-{volume.id}", generation=generation),
+                timeout=self.seconds,
+            ),
+        )
+
+    def revoke(
+        self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
+    ) -> Steps:
+        """Nobody has it any more, and the host shows so."""
+        del facts  # the host is asked when it is done, whatever software it had before
+        return (
+            Run(
+                name="revoke",
+                title=f"Take {location} back from {client.name}",
+                host=context.host,
+                do=self.command(context, "revoke", f"volume-{volume.id}", location),
+                undo=_TAKEN,
+                gate=Gate(volume=f"volume-{volume.id}", generation=generation),
+                timeout=self.seconds,
+            ),
+        )
+
+    def withdraw(self, context: StorageContext, grant: Grant, facts: Facts) -> Steps:
+        """What no lease knows is taken back."""
+        del facts  # as for revoke
+        return (
+            Run(
+                name="withdraw",
+                title=f"Take {grant.location} back from {grant.client}",
+                host=context.host,
+                do=self.command(context, "withdraw", grant.volume or "-", grant.location, grant.client),
+                undo=_UNKNOWN,
+                timeout=self.seconds,
+            ),
+        )
+
+    def command(self, context: StorageContext, verb: str, *words: str, secret: Any = None) -> Command:
+        """The script's call for a verb; it is an argument where a secret is on standard input."""
+        text, words = script(self.package, *self.scripts), (verb, *self.about_host(context), *words)
+        if secret is None:
+            return Command(argv=("sh", "-s", "--", *words), input=text)
+        return Command(argv=("sh", "-c", text, "export", *words), input=secret)
+
+    def _fact(self, context: StorageContext) -> Fact[ExportFacts]:
+        return Fact(
+            name="export",
+            host=context.host,
+            argv=("sh", "-c", script(self.package, *self.scripts), "export", "facts", *self.about_host(context)),
+            parse=parse,
+        )
