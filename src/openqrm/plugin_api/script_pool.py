@@ -10,13 +10,14 @@ It is run on the storage host as `pool VERB PLACE [NAME ID SIZE_MB [MORE]]`, whe
 settings (`Placed`):
 
 - `facts PLACE` changes nothing and says, one a line: `free_mb NUMBER`, `volume NAME [SIZE_MB]` for each volume,
-  `leftover PATH` for what is none, and `lacks CAPABILITY` for a declared one that this host has not. It ends with
-  `ABSENT` when PLACE is not there.
+  `leftover PATH` for what is none, `lacks CAPABILITY` for a declared one that this host has not, and `has WORD [VALUE]`
+  for what else the class wants to know. It ends with `ABSENT` when PLACE is not there.
 - `create`, `clone` (MORE: where the source is), `fill` (MORE: a tar archive), `remove`, and `undo` of the first three,
   which leaves alone what was not made for volume ID. They run behind the host gate, so never two at once for one
   volume; each is idempotent, and leaves the whole or nothing.
 
-Another verb is a line: `return (self.step(context, volume, "snapshot", self.location(context, source)),)`.
+Another verb is a line: `return (self.step(context, volume, "snapshot", self.location(context, source)),)`. The class of
+a pool with Cap.RESIZE is a `ResizingScriptPool`; its script has the verb `resize` (MORE: MB).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from openqrm.domain.errors import ConflictError, NoCapacityError
+from openqrm.domain.errors import ConflictError, InvalidError, NoCapacityError, OpenqrmError
 from openqrm.domain.model import NAME_PATTERN
 from openqrm.plugin_api.drivers import Placed, VolumeEntry
 from openqrm.plugin_api.facts import Fact
@@ -33,7 +34,7 @@ from openqrm.plugin_api.scripts import script
 from openqrm.plugin_api.steps import Command, Gate, Irreversible, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from openqrm.domain.storage import Volume
     from openqrm.plugin_api.drivers import Cap, StorageContext
@@ -43,21 +44,24 @@ if TYPE_CHECKING:
 ABSENT = 3
 """The status of `facts` when PLACE is not there."""
 _IRREVERSIBLE = Irreversible(reason="the data is deleted")
+_GROWN = Irreversible(reason="a file system is not shrunk; the room it got does no harm")
 
 
 @dataclass(frozen=True)
 class ScriptFacts:
-    """What `facts` said; `volumes` are sizes in MB by name, 0 where a volume has none."""
+    """What `facts` said; `volumes` are sizes in MB by name, 0 where a volume has none. `has` is by word; a word without
+    a value has an empty one."""
 
     free_mb: int
     volumes: dict[str, int]
     leftovers: tuple[str, ...]
     lacks: frozenset[str]
+    has: Mapping[str, str]
 
 
 def parse(output: str) -> ScriptFacts:
     """The output of `facts`; what no volume can be named is none. ValueError for anything else."""
-    said: dict[str, list[str]] = {"free_mb": [], "volume": [], "leftover": [], "lacks": []}
+    said: dict[str, list[str]] = {"free_mb": [], "volume": [], "leftover": [], "lacks": [], "has": []}
     for line in output.splitlines():
         word, _, rest = line.partition(" ")
         if word not in said:
@@ -69,6 +73,7 @@ def parse(output: str) -> ScriptFacts:
         volumes={words[0]: int(words[1]) if len(words) == 2 else 0 for words in volumes},
         leftovers=tuple(said["leftover"]),
         lacks=frozenset(said["lacks"]),
+        has={word: value for word, _, value in (entry.partition(" ") for entry in said["has"])},
     )
 
 
@@ -90,14 +95,16 @@ class ScriptPool:
         return (self._fact(context),)
 
     def confirms(self, capability: Cap, context: StorageContext, facts: Facts) -> bool:
-        """Whether the script did not say that this host lacks it."""
-        found = facts.get(self._fact(context))
-        return found is not None and str(capability) not in found.lacks
+        """Whether the place can be used, and the script did not say that this host lacks it."""
+        try:
+            return str(capability) not in self._there(context, facts).lacks
+        except OpenqrmError:
+            return False
 
     def entries(self, context: StorageContext, facts: Facts) -> Sequence[VolumeEntry]:
         """The volumes there are."""
         found = self._there(context, facts).volumes
-        return [VolumeEntry(name, size, f"{self._place(context)}/{name}") for name, size in found.items()]
+        return [VolumeEntry(name, size, self._path(context, name)) for name, size in found.items()]
 
     def leftovers(self, context: StorageContext, facts: Facts) -> Sequence[str]:
         """What lies in the pool and is no volume."""
@@ -124,8 +131,8 @@ class ScriptPool:
         return (self.step(context, volume, "remove", undo=_IRREVERSIBLE),)
 
     def location(self, context: StorageContext, volume: Volume) -> str:
-        """`PLACE/NAME`."""
-        return f"{self._place(context)}/{volume.name}"
+        """Where the volume is: `PLACE/NAME`, unless a class says otherwise."""
+        return self._path(context, volume.name)
 
     def step(
         self,
@@ -151,6 +158,9 @@ class ScriptPool:
         words = (verb, self._place(context), volume.name, str(volume.id), str(volume.size_mb), *more)
         return Command(argv=("sh", "-s", "--", *words), input=script(self.package, *self.scripts))
 
+    def _path(self, context: StorageContext, name: str) -> str:
+        return f"{self._place(context)}/{name}"
+
     def _fact(self, context: StorageContext) -> Fact[ScriptFacts | None]:
         return Fact(
             name="pool",
@@ -174,10 +184,36 @@ class ScriptPool:
             )
         return found
 
-    def _room(self, context: StorageContext, volume: Volume, facts: Facts) -> None:
+    def _room(
+        self, context: StorageContext, volume: Volume, facts: Facts, size_mb: int | None = None, now_mb: int = 0
+    ) -> None:
+        """Raise NoCapacityError unless `size_mb`, the volume's unless given, fit in place of `now_mb`."""
         free = self._there(context, facts).free_mb
-        if volume.size_mb > free:
+        asked = volume.size_mb if size_mb is None else size_mb
+        if asked - now_mb > free:
+            more = f"{asked - now_mb} MB more" if now_mb else f"{asked} MB"
             raise NoCapacityError(
-                f"volume {volume.name} asks for {volume.size_mb} MB; storage {context.storage.name} has {free} MB free",
+                f"volume {volume.name} asks for {more}; storage {context.storage.name} has {free} MB free",
                 field="size_mb",
             )
+
+
+class ResizingScriptPool(ScriptPool):
+    """A pool with Cap.RESIZE."""
+
+    def resize(self, context: StorageContext, volume: Volume, size_mb: int, facts: Facts) -> Steps:
+        """A larger volume, with what is in it. InvalidError for a smaller one, NoCapacityError."""
+        now = self._there(context, facts).volumes.get(volume.name, 0)
+        if size_mb < now:
+            raise InvalidError(
+                f"volume {volume.name} has {now} MB and cannot shrink to {size_mb} MB",
+                field="size_mb",
+                remedy="make a smaller volume and move the image there",
+            )
+        self._room(context, volume, facts, size_mb, now)
+        return (self.step(context, volume, "resize", str(size_mb), undo=self.back(context, volume, now)),)
+
+    def back(self, context: StorageContext, volume: Volume, now_mb: int) -> Command | Irreversible:
+        """How a volume gets the size again that it had; it does not, unless a class says otherwise."""
+        del context, volume, now_mb
+        return _GROWN

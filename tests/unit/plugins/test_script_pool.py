@@ -77,3 +77,7 @@ def test_somebodys_directory_of_any_name_is_no_volume() -> None:
         "web": 7,
         "db": 0,
     }
+
+
+def test_words_that_only_the_class_understands() -> None:
+    assert parse("has lvm\nhas groups one two\n").has == {"lvm": "", "groups": "one two"}
