@@ -72,3 +72,12 @@ def test_it_has_the_kernels_targets(machine: RealStorageMachine) -> None:
     machine.shell("rm /srv/t.img; for each in aoe dm-snapshot btrfs xfs fuse loop nbd; do modprobe -n $each; done")
     for program in ("vblade", "nbdkit", "tgtd", "thin_check", "zpool"):
         assert machine.shell(f"command -v {program}").strip()
+
+
+def test_a_file_with_a_file_system_can_be_mounted(machine: RealStorageMachine) -> None:
+    """As pools of files do when they unpack an archive; after a start of the host too."""
+    mount = "unshare --mount sh -ec 'mount -o loop /srv/t.img /mnt; echo kept >/mnt/mark; umount /mnt'"
+    machine.shell(f"truncate -s 32M /srv/t.img; mkfs.ext4 -q /srv/t.img; {mount}")
+    machine.power_off()
+    machine.power_on()
+    assert machine.shell(f"{mount}; debugfs -R 'cat mark' /srv/t.img 2>/dev/null; rm /srv/t.img") == "kept\n"

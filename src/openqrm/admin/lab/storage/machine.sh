@@ -30,7 +30,8 @@ start_network() {
 }
 
 activate_volumes() {
-    modprobe -a dm-mod configfs
+    # Without udev nothing makes /dev/loop-control, by whose use the kernel would load `loop` itself.
+    modprobe -a dm-mod configfs loop
     busybox mount -t configfs configfs /sys/kernel/config
     if [ -b /dev/vdb ] && [ ! -e /etc/openqrm-lab/group ]; then
         vgcreate --yes --quiet vg0 /dev/vdb && : >/etc/openqrm-lab/group && sync
