@@ -38,6 +38,15 @@ def check(schema: Schema, kind: str, verb: str, rest: Sequence[str]) -> None:
         _parser(schema, kind, verb).parse_args(rest)
 
 
+def fits(schema: Schema, kind: str, verb: str, rest: Sequence[str]) -> bool:
+    """Whether the schema has these words and options."""
+    try:
+        check(schema, kind, verb, rest)
+    except CliError:
+        return False
+    return True
+
+
 def _unknown(schema: Schema, kind: str, verb: str) -> CliError:
     known = sorted({*schema.verbs(kind), *(("list", "show") if kind in schema.entities else ())})
     if not known:

@@ -122,7 +122,7 @@ def _remote(words: list[str]) -> int:
     from openqrm.cli.client import Client  # noqa: PLC0415  # a fast start
 
     client = Client(found)
-    known = schema.current(client, kind, verb)
+    known = schema.current(client, lambda one: commands.fits(one, kind, verb, words[2:]))
     if not verb:
         return _verbs(known, kind)
     return commands.run(client, known, kind, verb, words[2:])

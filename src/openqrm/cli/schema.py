@@ -13,13 +13,14 @@ from openqrm.cli.failures import UNREACHABLE, CliError
 from openqrm.cli.settings import cache_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from openqrm.cli.client import Client
 
 FORMAT = 1
 FRESH_SECONDS = 300
-"""Within this time the kept schema is used without asking; an unknown word asks all the same."""
+"""Within this time the kept schema is used without asking; a command that does not fit it asks all the same."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ def kept(url: str) -> tuple[Schema, str, float] | None:
         return None
 
 
-def current(client: Client, kind: str, verb: str) -> Schema:
-    """The schema, asked for when the kept one is old or does not know the words."""
+def current(client: Client, fits: Callable[[Schema], bool]) -> Schema:
+    """The schema, asked for when the kept one is old or the command does not fit it."""
     have = kept(client.settings.url)
-    if have and have[2] < FRESH_SECONDS and have[0].knows(kind, verb):
+    if have and have[2] < FRESH_SECONDS and fits(have[0]):
         return have[0]
     headers = {"If-None-Match": f'"{have[1]}"'} if have else {}
     answer = client.request("GET", "/v1/schema", headers=headers)
