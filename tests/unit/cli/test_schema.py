@@ -30,7 +30,7 @@ class Server:
         if headers.get("If-None-Match") == f'"{tag}"':
             return SimpleNamespace(status=304, data=None, headers={})
         blank: dict[str, Any] = {"short": "", "title": "", "help": "", "type": "string", "choices": [], "ref": ""}
-        flags = {"required": False, "secret": False, "many": False}
+        flags: dict[str, Any] = {"required": False, "secret": False, "many": False}
         given = [blank | flags | {"option": name, "path": [name]} for name in self.options]
         operation = {"kind": "box", "verb": "create", "summary": "", "target": "", "arguments": given}
         operation |= {"destroys": False, "queued": False, "waits": False}
