@@ -7,8 +7,8 @@ A plug-in has its script beside its code, and a class that names both:
         scripts = ("shell:say", "export")
 
 It is run on the storage host as `export VERB HOST... [VOLUME LOCATION [CLIENT GENERATION GRANT...]]`, where HOST is
-what `about_host` says, GRANT what `about_grant` says, VOLUME is `volume-ID` and CLIENT is what the server software
-knows a machine by:
+what `about_host` says, GRANT what `about_grant` and `made_with` say, VOLUME is `volume-ID` and CLIENT is what the
+server software knows a machine by:
 
 - `facts HOST...` changes nothing and says, one a line: `has WORD [VALUE]` for what the host has, `grant VOLUME CLIENT
   GENERATION LOCATION` for each grant of ours, and `other CLIENT LOCATION` for what somebody else hands out.
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.drivers import Client, StorageContext
     from openqrm.plugin_api.facts import Facts
     from openqrm.plugin_api.steps import Steps
+    from openqrm.plugin_api.values import Secret
 
 _TAKEN = Irreversible(reason="access that was taken back is granted anew, under a new lease")
 _UNKNOWN = Irreversible(reason="no lease knows of this access")
@@ -76,13 +77,16 @@ def within(path: str, place: str) -> bool:
 
     The volumes of a volume group or a dataset are devices below its own name.
     """
-    group = place.partition("/")[0]
-    mapped = "/dev/mapper/" + group.replace("-", "--") + "-"
     if not place:
         return True
     if place.startswith("/"):
-        return path.startswith(f"{place}/")
-    return path.startswith((mapped, *(f"{each}/" for each in (f"/dev/{group}", f"/dev/zvol/{place}", f"/{group}"))))
+        return path.startswith(f"{place.rstrip('/')}/")
+    group = place.partition("/")[0]
+    # In the device mapper's names one dash is between group and volume, and two are a dash in one of them.
+    mapped = f"/dev/mapper/{group.replace('-', '--')}-"
+    if path.startswith(mapped):
+        return not path.startswith(f"{mapped}-")
+    return path.startswith((f"/dev/{group}/", f"/dev/zvol/{place}/", f"/{group}/"))
 
 
 def mac_of(client: Client) -> str:
@@ -123,6 +127,15 @@ class ScriptExport:
     def check(self, context: StorageContext, found: ExportFacts) -> None:
         """Raise unless the host has what a grant needs. Nothing is needed, unless a class says otherwise."""
 
+    def made_with(self, context: StorageContext, found: ExportFacts) -> tuple[str, ...]:
+        """What `authorize` is told last: which software of the host to use. Nothing, unless a class says otherwise."""
+        del context, found
+        return ()
+
+    def parse(self, output: str) -> ExportFacts:
+        """The output of `facts`, for a class whose script says more than `parse` of this module knows. ValueError."""
+        return parse(output)
+
     def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
         """One question: `facts`."""
         return (self._fact(context),)
@@ -139,10 +152,13 @@ class ScriptExport:
     def authorize(
         self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
     ) -> Steps:
-        """One client, read and write. Takes it from whoever had it. Undo revokes. The errors of `known_as`, `check`."""
-        self.check(context, self.found(context, facts))
-        words = (self.known_as(client), str(generation), *self.about_grant(context, volume, client))
-        secret = client.secrets[self.secret] if self.secret else None
+        """One client, read and write. Takes it from whoever had it. Undo revokes. The errors of `known_as`, `check`;
+        InvalidError without the secret."""
+        found = self.found(context, facts)
+        self.check(context, found)
+        grant = (*self.about_grant(context, volume, client), *self.made_with(context, found))
+        words = (self.known_as(client), str(generation), *grant)
+        secret = self._secret(client)
         return (
             Run(
                 name="authorize",
@@ -186,17 +202,22 @@ class ScriptExport:
             ),
         )
 
-    def command(self, context: StorageContext, verb: str, *words: str, secret: Any = None) -> Command:
+    def command(self, context: StorageContext, verb: str, *words: str, secret: Secret | None = None) -> Command:
         """The script's call for a verb; it is an argument where a secret is on standard input."""
         text, words = script(self.package, *self.scripts), (verb, *self.about_host(context), *words)
         if secret is None:
             return Command(argv=("sh", "-s", "--", *words), input=text)
         return Command(argv=("sh", "-c", text, "export", *words), input=secret)
 
+    def _secret(self, client: Client) -> Secret | None:
+        if self.secret and self.secret not in client.secrets:
+            raise InvalidError(f"there is no {self.secret} for {client.name}")
+        return client.secrets[self.secret] if self.secret else None
+
     def _fact(self, context: StorageContext) -> Fact[ExportFacts]:
         return Fact(
             name="export",
             host=context.host,
             argv=("sh", "-c", script(self.package, *self.scripts), "export", "facts", *self.about_host(context)),
-            parse=parse,
+            parse=self.parse,
         )
