@@ -146,6 +146,7 @@ class OperationTarget(Record):
 
     operation_id: Annotated[Id, Attr("Operation", ref="operation")]
     target: Annotated[str, Field(max_length=200), Attr("Target")]
+    shared: Annotated[bool, Attr("Shared", help="does not exclude others that share it too")] = False
 
 
 class Controller(Record):

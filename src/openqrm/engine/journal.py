@@ -22,6 +22,7 @@ from openqrm.domain.operation import (
     StepStatus,
 )
 from openqrm.engine.work import SPACING, Work, load, record_of
+from openqrm.plugin_api.operation import SHARED
 from openqrm.plugin_api.steps import KINDS, Change
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Journal(Protocol):
         """Store a new operation in the caller's transaction.
 
         With `changes`, the leading `Change` steps are executed at once: what they raise is the caller's answer, and
-        the transaction's rollback leaves no trace. `targets` (`entity-id`) are what it excludes others from.
+        the transaction's rollback leaves no trace. `targets` (`entity-id`) are what it excludes others from; of those
+        that are `shared`, only others that do not share them.
         """
 
     def beat(self, owner: str, seconds: float) -> None:
@@ -79,7 +81,8 @@ class Journal(Protocol):
         """Own up to `limit` operations that can run now, oldest first, each at a new epoch.
 
         An operation can run if it is queued, running or undoing, its `not_before` has passed, nobody alive owns it,
-        every step is of a known kind and version, and it is the first of those that share a target. A controller that
+        every step is of a known kind and version, and it is the first of those that exclude each other from a target (or
+        only behind others that share all of its targets with it). A controller that
         is not alive itself gets nothing: it would claim its own work a second time.
         """
 
@@ -116,8 +119,8 @@ class RecordJournal:
     ) -> Operation:
         """See `Journal`."""
         stored = writer.insert(operation)
-        for target in dict.fromkeys(targets):
-            writer.insert(OperationTarget(operation_id=stored.id, target=target))
+        for target, together in _told_apart(targets).items():
+            writer.insert(OperationTarget(operation_id=stored.id, target=target, shared=together))
         outputs: dict[str, Mapping[str, object]] = {}
         admitting = changes is not None
         for place, step in enumerate(steps):
@@ -183,11 +186,13 @@ class RecordJournal:
     def candidates(self, reader: Reader, limit: int, kinds: Mapping[str, int]) -> Sequence[Operation]:
         """Operations that can run now, oldest first."""
         alive = {controller.name for controller in reader.find(Controller, expires_at__gt=reader.now)}
-        first: dict[str, int] = {}
+        earlier: dict[str, list[bool]] = {}
         behind: set[int] = set()
         for entry in reader.find(OperationTarget, order="operation_id"):
-            if first.setdefault(entry.target, entry.operation_id) != entry.operation_id:
+            sharing = earlier.setdefault(entry.target, [])
+            if sharing and not (entry.shared and all(sharing)):
                 behind.add(entry.operation_id)
+            sharing.append(entry.shared)
         found: list[Operation] = []
         for operation in reader.find(Operation, order="id", status__in=list(RUNNABLE)):
             resting = operation.not_before is not None and operation.not_before > reader.now
@@ -232,6 +237,15 @@ class RecordJournal:
             except Exception as error:  # noqa: BLE001  # handed to the one it belongs to
                 results.append(error)
         return results
+
+
+def _told_apart(targets: Sequence[str]) -> dict[str, bool]:
+    """By target, whether it is shared; one that is named both ways is not."""
+    named: dict[str, bool] = {}
+    for given in targets:
+        target = given.removeprefix(SHARED)
+        named[target] = named.get(target, True) and given != target
+    return named
 
 
 def _fenced(writer: Writer, hold: Hold, body: Callable[[Writer, Operation], T]) -> T:

@@ -152,11 +152,15 @@ def admit_stop(reader: Reader, call: Call) -> Plan:
 
 
 def targets(reader: Reader, call: Call) -> tuple[str, ...]:
-    """Start, stop and release exclude others from the image's volume too."""
+    """Start, stop and release exclude others from the image's volume too, and from what it is transferred to.
+
+    What it is filled from is shared with others that are.
+    """
     appliance: Appliance = call.target  # type: ignore[assignment]  # the declaration's target is Appliance
     held = reader.find(Lease, appliance_id=appliance.id, state=LeaseState.HELD, limit=1)
     image = reader.get(Image, held[0].image_id if held else appliance.image_id)
-    return (f"image-{image.id}", f"volume-{image.volume_id}")
+    borrowed = appliance_transfers.targets(reader, appliance, None if held else image)
+    return (f"image-{image.id}", f"volume-{image.volume_id}", *borrowed)
 
 
 def _kernel_of(reader: Reader, appliance: Appliance) -> Kernel:

@@ -13,9 +13,11 @@ from openqrm.domain.errors import ConflictError
 from openqrm.domain.lease import LeaseState, Loan
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
+from openqrm.operations import loans
 from openqrm.operations.grants import Access, client_of, prefixed
 from openqrm.operations.storage_types import Traits, traits
 from openqrm.plugin_api.drivers import Start
+from openqrm.plugin_api.operation import shared
 from openqrm.plugin_api.steps import Change, Irreversible
 from openqrm.plugin_api.values import Output
 
@@ -52,6 +54,17 @@ def borrow(reader: Reader, appliance: Appliance, settings: Mapping[str, Any]) ->
     _refuse_unfit(image, kind)
     sides = ((FROM, image.install_from_id, False), (TO, image.transfer_to_id, True))
     return tuple(_borrow(reader, appliance, side, number, write) for side, number, write in sides if number is not None)
+
+
+def targets(reader: Reader, appliance: Appliance, started: Image | None) -> tuple[str, ...]:
+    """What a start of the image `started` borrows, and what was borrowed for the appliance and is not returned yet."""
+    held = reader.find(Loan, appliance_id=appliance.id, state=LeaseState.HELD)
+    read = [loan.volume_id for loan in held if not loan.generation]
+    written = [loan.volume_id for loan in held if loan.generation]
+    if started is not None:
+        for volumes, number in ((read, started.install_from_id), (written, started.transfer_to_id)):
+            volumes += [reader.get(Image, number).volume_id] if number is not None else []
+    return (*(f"volume-{number}" for number in written), *(shared(loans.readers(number)) for number in read))
 
 
 def _refuse_unfit(image: Image, kind: Traits) -> None:

@@ -24,6 +24,14 @@ _NAMED = 3
 """How many of those in the way a message names."""
 
 
+def readers(volume_id: int) -> str:
+    """What those share as a target who grant machines to read a volume or end it, beside whatever else works on it.
+
+    Not the volume itself: its pool may clone it meanwhile. Who sets a whole volume's access right needs both.
+    """
+    return f"volume-{volume_id}-readers"
+
+
 def take(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     """`volume_id`, `resource_id`, `write`, optional `appliance_id`; output `loan_id` and `generation` (0: to read).
 

@@ -10,6 +10,7 @@ from openqrm.domain.operation import StepRecord
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Storage, Volume
 from openqrm.domain.user import UserRole
+from openqrm.operations import loans
 from openqrm.operations.grants import Access, client_of, prefixed
 from openqrm.operations.storage_rights import Comparison, Finding, Right, Stray, compare, known_as
 from openqrm.operations.storage_types import traits
@@ -43,12 +44,13 @@ class AuditArguments(Arguments):
 
 
 def targets(reader: Reader, call: Call) -> tuple[str, ...]:
-    """While access is set right, nothing else works on the storage's volumes."""
+    """While access is set right, nothing else works on the storage's volumes, or lets a machine read them."""
     storage = call.target
     assert isinstance(storage, Storage)  # noqa: S101  # the declaration's target
     if not call.arguments.fix:
         return ()
-    return tuple(f"volume-{volume.id}" for volume in reader.find(Volume, storage_id=storage.id))
+    numbers = [volume.id for volume in reader.find(Volume, storage_id=storage.id)]
+    return tuple(target for number in numbers for target in (f"volume-{number}", loans.readers(number)))
 
 
 def fix_facts(context: PlanContext) -> Sequence[Fact[Any]]:

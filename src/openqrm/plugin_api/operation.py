@@ -93,6 +93,15 @@ FactsOf = Callable[[PlanContext], "Sequence[Fact[Any]]"]
 Planner = Callable[[PlanContext], "Plan"]
 
 
+SHARED = "shared:"
+"""What the name of a target begins with that the operation shares with others which do too."""
+
+
+def shared(target: str) -> str:
+    """A target that is only read: others that share it need not wait, those that do not share it exclude us."""
+    return SHARED + target
+
+
 @dataclass(frozen=True)
 class Phase:
     """One planning: which facts, then which steps. `plan` and `facts` are `module:function`, imported when used."""
@@ -113,7 +122,8 @@ class Operation:
 
     `allowed` maps a field of the target to the states in which the operation makes sense. `targets`
     (`module:function`, `(Reader, Call) -> tuple[str, ...]`) names further things the operation excludes others
-    from, as `entity-id`; its own target always is one.
+    from, as `entity-id`; its own target always is one. Operations that name a target as `shared(...)` exclude each
+    other from it as little as readers do, and everybody else.
     """
 
     name: str

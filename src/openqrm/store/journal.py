@@ -73,13 +73,14 @@ def _unowned(schema: Schema) -> ColumnElement[bool]:
 
 
 def _behind_another(schema: Schema) -> ColumnElement[bool]:
-    """An earlier unfinished operation shares a target; finished ones have none left."""
+    """An earlier unfinished operation has the same target, and not both share it; finished ones have none left."""
     operations, targets = schema[Operation].table, schema[OperationTarget].table
     mine, other = targets.alias("mine"), targets.alias("other")
     return exists().where(
         mine.c.operation_id == operations.c.id,
         other.c.target == mine.c.target,
         other.c.operation_id < operations.c.id,
+        not_(and_(mine.c.shared, other.c.shared)),
     )
 
 

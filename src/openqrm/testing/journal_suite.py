@@ -16,6 +16,7 @@ from openqrm.engine.core import DEFAULT
 from openqrm.engine.execution import Outcome
 from openqrm.engine.journal import Hold
 from openqrm.engine.messages import Claimed, Failed, Finish, Succeeded
+from openqrm.plugin_api.operation import shared
 from openqrm.plugin_api.steps import KINDS, Change, Command, Run
 from openqrm.plugin_api.values import Output
 
@@ -137,6 +138,23 @@ class JournalSuite:
         _, decision = journal.advance(claimed[0], Succeeded())
         assert decision.command == Finish(OperationStatus.DONE)
         assert [work.operation.id for work in journal.claim()] == [second.id]
+
+    def test_those_that_share_a_target_exclude_others_only(self, journal: JournalUnderTest) -> None:
+        """Not each other; in order all the same. One that names it both ways does not share it."""
+        names = (shared("thing-1"), shared("thing-1"), "thing-1", shared("thing-1"))
+        first, second, alone, last = (journal.enqueue(name) for name in names)
+        both = journal.enqueue("thing-2", shared("thing-2"))
+        behind = journal.enqueue(shared("thing-2"))
+        claimed = {work.operation.id: work for work in journal.claim()}
+        assert list(claimed) == [first.id, second.id, both.id]
+        journal.advance(claimed[first.id], Succeeded())
+        assert journal.claim() == []
+        journal.advance(claimed[second.id], Succeeded())
+        (work,) = journal.claim()
+        assert work.operation.id == alone.id
+        journal.advance(work, Succeeded())
+        journal.advance(claimed[both.id], Succeeded())
+        assert [work.operation.id for work in journal.claim()] == [last.id, behind.id]
 
     def test_one_that_needs_attention_keeps_others_waiting(self, journal: JournalUnderTest) -> None:
         """Until it is resumed or abandoned."""

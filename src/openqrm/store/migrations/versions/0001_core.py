@@ -365,6 +365,7 @@ def upgrade() -> None:
         sa.Column("updated_at", UtcTime(), nullable=False),
         sa.Column("operation_id", big_integer(), nullable=False),
         sa.Column("target", text(200), nullable=False),
+        sa.Column("shared", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["operation_id"], ["operations.id"], name="fk_operation_targets_operation_id", ondelete="RESTRICT"
         ),
