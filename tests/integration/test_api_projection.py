@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import httpx
@@ -18,6 +19,7 @@ from openqrm.domain.model import Attr, Id
 from openqrm.domain.network import Network
 from openqrm.domain.plugin_state import PluginPhase, PluginState
 from openqrm.operations.registry import Registry
+from openqrm.plugin_api.drivers import Export, Medium, Pool
 from openqrm.plugin_api.operation import Arguments, Operation
 from openqrm.plugin_api.plugin import Family, Plugin
 from openqrm.testing.memory import MemoryDatabase
@@ -85,6 +87,16 @@ async def test_a_plugins_operation_is_everywhere() -> None:
         answer = await client.post("/v1/networks/lan/shout", json=body)
         assert (answer.status_code, answer.json()["interface"]) == (200, "A-B")
         assert (await client.post("/v1/networks/lan/shout", json={"words": []})).json()["field"] == "words"
+
+
+def test_a_plugins_storage_type_is_on_the_surfaces() -> None:
+    pool = Pool(name="toy", medium=Medium.TREE, capabilities=frozenset(), driver="toy:Toy")
+    export = Export(name="lend", deployment="toy-root", medium=Medium.TREE, driver="toy:Lend")
+    registry = Registry.of_installation([replace(TOY, operations=(), provides=(pool, export))])
+    described = document(registry)["components"]["schemas"]["StorageCreateArguments"]["properties"]["type"]
+    assert described["description"] == "a pool joined with an export; installed: toy-lend"
+    create = next(each for each in compact(registry)["operations"] if each["name"] == "storage.create")
+    assert "installed: toy-lend" in " ".join(options.operation_parser(create).format_help().split())
 
 
 def test_what_is_internal_is_on_no_surface() -> None:

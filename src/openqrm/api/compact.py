@@ -69,11 +69,11 @@ def _operation(registry: Registry, operation: Operation) -> dict[str, Any]:
         "waits": operation.waits,
         "reports": operation.reports,
         "queued": bool(operation.phases) or operation.name == "operation.rerun",
-        "arguments": _options(operation),
+        "arguments": _options(registry, operation),
     }
 
 
-def _options(operation: Operation) -> list[dict[str, Any]]:
+def _options(registry: Registry, operation: Operation) -> list[dict[str, Any]]:
     schema, nested = arguments_schema(operation.arguments)
     attrs = argument_attributes(operation.arguments)
     required = set(schema.get("required", ()))
@@ -85,6 +85,7 @@ def _options(operation: Operation) -> list[dict[str, Any]]:
             "secret": attrs[name].secret,
             "ref": attrs[name].ref or "",
             "required": name in required,
+            "known": list(registry.known.get(attrs[name].known, ())),
         }
         options += _of_property((name,), part, nested, described)
     return _with_shorts(options)

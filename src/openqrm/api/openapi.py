@@ -12,6 +12,7 @@ from openqrm.api.projection import PREFIX, Endpoint, collections, endpoints
 from openqrm.api.schemas import REF, arguments_schema, record_schema
 from openqrm.api.sessions import LoggedIn, Login
 from openqrm.domain.model import attributes
+from openqrm.operations.arguments import argument_attributes
 
 if TYPE_CHECKING:
     from openqrm.api.schemas import Schema
@@ -221,6 +222,10 @@ def _operation_steps(made: Document) -> None:
 def _change(made: Document, endpoint: Endpoint) -> dict[str, Any]:
     operation = endpoint.operation
     schema, nested = arguments_schema(operation.arguments)
+    for field, attr in argument_attributes(operation.arguments).items():
+        known = made.registry.known.get(attr.known, ())
+        if known:
+            schema["properties"][field]["description"] = f"{attr.help or attr.title}; installed: {', '.join(known)}"
     name = "".join(part.capitalize() for part in operation.name.replace(".", "-").split("-")) + "Arguments"
     parameters = [_query("dry_run", {"type": "boolean"}, "only say what would be done")]
     if operation.waits:

@@ -151,6 +151,8 @@ def _add(parser: argparse.ArgumentParser, option: dict[str, Any]) -> None:
     if option["short"]:
         spellings.insert(0, f"-{option['short']}")
     text = option["title"] + (f": {option['help']}" if option["help"] else "")
+    if option.get("known"):
+        text += f"; installed: {', '.join(option['known'])}"
     if option["secret"]:
         text += " (-: read from standard input)"
     wanted = option["required"] and not option["secret"]

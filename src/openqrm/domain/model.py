@@ -26,7 +26,8 @@ class Attr:
     `ref` names the entity an id points to. `listed` fields are columns of the default table. `search` fields take part
     in free-text search. `filter` fields are indexed and may be filtered and sorted by. `secret` fields never leave the
     controller. `derived` fields are set by the controller and refused as input. `internal` fields serve the database
-    alone (a mark that makes something unique): no surface shows them.
+    alone (a mark that makes something unique): no surface shows them. `known` names a list of what is installed
+    (`Registry.known`), which surfaces show beside the help.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Attr:
     immutable: bool = False
     derived: bool = False
     internal: bool = False
+    known: str = ""
 
 
 class Record(BaseModel):

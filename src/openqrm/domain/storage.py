@@ -19,7 +19,17 @@ class Storage(Record):
     )
 
     name: Annotated[Name, Attr("Name", unique=True, filter=True, search=True, listed=True)]
-    type: Annotated[Name, Attr("Type", help="a pool joined with an export", filter=True, listed=True, immutable=True)]
+    type: Annotated[
+        Name,
+        Attr(
+            "Type",
+            help="a pool joined with an export",
+            filter=True,
+            listed=True,
+            immutable=True,
+            known="storage-types",
+        ),
+    ]
     resource_id: Annotated[Id, Attr("Resource", ref="resource", filter=True, listed=True, immutable=True)]
     settings: Annotated[dict[str, Any], Attr("Settings", help="fields of the storage type")] = Field(
         default_factory=dict

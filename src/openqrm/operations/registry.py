@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from openqrm.domain.errors import NotFoundError
+from openqrm.engine.plugins.declarations import merge
 from openqrm.engine.plugins.entities import all_entities, owners_of
 from openqrm.plugin_api.loading import load
 
@@ -53,12 +54,16 @@ _REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 @dataclass(frozen=True)
 class Registry:
-    """`owners` and `entity_owners` name the plug-in of what is not the core's; it must be enabled for a call."""
+    """`owners` and `entity_owners` name the plug-in of what is not the core's; it must be enabled for a call.
+
+    `known` lists what is installed by the name that an `Attr` has for it: `storage-types`.
+    """
 
     operations: Mapping[str, Operation]
     entities: Mapping[str, type[Record]]
     owners: Mapping[str, str] = field(default_factory=dict)
     entity_owners: Mapping[str, str] = field(default_factory=dict)
+    known: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def build(
@@ -80,11 +85,13 @@ class Registry:
                 if owner:
                     owners[operation.name] = owner
         records = all_entities(plugins) if entities is None else dict(entities)
+        joined, _ = merge((plugin.name, plugin) for plugin in plugins)
         return cls(
             MappingProxyType(operations),
             MappingProxyType(records),
             MappingProxyType(owners),
             MappingProxyType(owners_of(plugins)),
+            MappingProxyType({"storage-types": tuple(sorted(joined.types))}),
         )
 
     @classmethod

@@ -32,8 +32,8 @@ class Server:
         blank: dict[str, Any] = {"short": "", "title": "", "help": "", "type": "string", "choices": [], "ref": ""}
         flags: dict[str, Any] = {"required": False, "secret": False, "many": False}
         given = [blank | flags | {"option": name, "path": [name]} for name in self.options]
-        operation = {"kind": "box", "verb": "create", "summary": "", "target": "", "arguments": given}
-        operation |= {"destroys": False, "queued": False, "waits": False}
+        words: dict[str, Any] = {"kind": "box", "verb": "create", "summary": "", "target": "", "arguments": given}
+        operation = words | {"destroys": False, "queued": False, "waits": False}
         data = {"version": schema.FORMAT, "entities": {}, "operations": [operation]}
         return SimpleNamespace(status=200, data=data, headers={"etag": f'"{tag}"'})
 
