@@ -13,8 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from openqrm.plugins.storage.btrfs.plugin import PLUGIN as BTRFS
+from openqrm.plugins.storage.dir.plugin import PLUGIN as DIR
 from openqrm.plugins.storage.lvm.plugin import PLUGIN as LVM
-from openqrm.plugins.storage.nfs.plugin import PLUGIN as NFS
 from openqrm.testing import storage_host, storage_machine
 from openqrm.testing.storage_subject import Subject
 
@@ -58,7 +58,7 @@ async def _on_host(world: World) -> dict[str, list[float]]:
             try:
                 btrfs = _subject(BTRFS, "btrfs", hosts, storage.address, {})
                 shared = await _tree(btrfs, ROUNDS)
-                plain = _subject(NFS, "dir", hosts, storage.address, {"directory": PLAIN})
+                plain = _subject(DIR, "dir", hosts, storage.address, {"directory": PLAIN})
                 return {"btrfs_10g": shared, "copy_10g": await _tree(plain, 1)}
             finally:
                 await hosts.close()

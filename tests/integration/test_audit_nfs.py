@@ -25,8 +25,10 @@ from openqrm.operations.core_orders import ORDER_CHANGES
 from openqrm.operations.pipeline import Pipeline, Services
 from openqrm.operations.registry import Registry
 from openqrm.plugin_api.drivers import Cap, StorageContext
-from openqrm.plugins.storage.nfs.driver import DirPool, NfsExport
-from openqrm.plugins.storage.nfs.plugin import DirSettings, NfsSettings
+from openqrm.plugins.storage.dir.driver import DirPool
+from openqrm.plugins.storage.dir.plugin import DirSettings
+from openqrm.plugins.storage.nfs.driver import NfsExport
+from openqrm.plugins.storage.nfs.plugin import NfsSettings
 from openqrm.testing.access_nfs import NfsAccess
 from openqrm.testing.controller import Site, StoredSecrets
 from openqrm.testing.datacentre import NoHooks

@@ -156,10 +156,10 @@ def test_a_failed_operation_ends_with_one(cli: Cli) -> None:
 
 
 def test_a_dry_run_shows_the_steps(cli: Cli) -> None:
-    planned = cli.json("plugin", "init", "nfs-storage", "--dry-run")
+    planned = cli.json("plugin", "init", "dir-storage", "--dry-run")
     assert planned["record"]["state"] == "enabled"
-    assert cli.json("plugin", "show", "nfs-storage")["state"] == "disabled"
-    assert "--json shows each step" in cli("plugin", "init", "nfs-storage", "--dry-run").stderr
+    assert cli.json("plugin", "show", "dir-storage")["state"] == "disabled"
+    assert "--json shows each step" in cli("plugin", "init", "dir-storage", "--dry-run").stderr
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,8 @@ def test_help_and_completion_know_the_servers_verbs(cli: Cli) -> None:
 
 
 def test_checks_tell_what_they_found(cli: Cli, tmp_path: Path) -> None:
-    cli.json("plugin", "init", "nfs-storage")
+    for plugin in ("dir-storage", "nfs-storage"):
+        cli.json("plugin", "init", plugin)
     settings = ("--settings", f"directory={tmp_path}/pool")
     (tmp_path / "pool" / "stranger").mkdir(parents=True)
     cli.json("storage", "create", "--name", "here", "--type", "nfs-storage", "--resource", "0", *settings)

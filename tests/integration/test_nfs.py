@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openqrm.plugin_api.drivers import Cap, confirmed
+from openqrm.plugins.storage.dir.plugin import PLUGIN as DIR
 from openqrm.plugins.storage.nfs.plugin import PLUGIN
 from openqrm.testing.access_nfs import NfsAccess
 from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
@@ -76,7 +77,7 @@ async def subject(storage: RealStorage) -> AsyncIterator[Subject]:
         small = f"mkdir -p {SMALL}; mountpoint -q {SMALL} || mount -t tmpfs -o size=160m small {SMALL}"
         storage.inside("sh", "-c", small)
         yield Subject.join(
-            PLUGIN,
+            DIR,
             "dir",
             PLUGIN,
             "nfs",

@@ -10,6 +10,7 @@ import pytest
 
 from openqrm.admin.lab import requirements
 from openqrm.plugin_api.drivers import Cap, confirmed
+from openqrm.plugins.storage.dir.plugin import PLUGIN as DIR
 from openqrm.plugins.storage.nfs.plugin import PLUGIN
 from openqrm.testing.access_nfs import NfsAccess
 from openqrm.testing.storage_machine import DEAD, STORAGE, RealStorageMachine, storage_machine
@@ -65,7 +66,7 @@ async def subject(storage: RealStorageMachine) -> AsyncIterator[Subject]:
     with storage.controller_network():
         hosts = storage.hosts()
         yield Subject.join(
-            PLUGIN,
+            DIR,
             "dir",
             PLUGIN,
             "nfs",

@@ -30,7 +30,7 @@ _IDLE_SECONDS = 300
 _CONSOLE = "console=ttyS0"
 """The machines have no screen: what their kernel says goes to the serial line that `openqrm lab console` shows."""
 _STORAGE = {"name": "storage1", "address": "10.99.0.2"}
-_PLUGINS = ("dhcpd", "tftpd", "nfs-storage")
+_PLUGINS = ("dhcpd", "tftpd", "dir-storage", "nfs-storage")
 
 
 class DemoError(Exception):

@@ -158,6 +158,16 @@ class ScriptPool:
         words = (verb, self._place(context), volume.name, str(volume.id), str(volume.size_mb), *more)
         return Command(argv=("sh", "-s", "--", *words), input=script(self.package, *self.scripts))
 
+    def absent(self, context: StorageContext) -> OpenqrmError:
+        """What is raised when the place is not there, or cannot be used."""
+        place = self._place(context)
+        there = (name for name in type(context.pool).model_fields if getattr(context.pool, name) == place)
+        return ConflictError(
+            f"storage {context.storage.name}: there is no directory {place} on its host",
+            field=next(there, None),
+            remedy=f"mount its file system there, or make it: mkdir -p {place}",
+        )
+
     def _path(self, context: StorageContext, name: str) -> str:
         return f"{self._place(context)}/{name}"
 
@@ -178,10 +188,7 @@ class ScriptPool:
     def _there(self, context: StorageContext, facts: Facts) -> ScriptFacts:
         found = facts.get(self._fact(context))
         if found is None:
-            raise ConflictError(
-                f"storage {context.storage.name}: there is no {self._place(context)} on its host",
-                remedy="make it there, or mount it: a volume must not come to lie below a mount point",
-            )
+            raise self.absent(context)
         return found
 
     def _room(

@@ -86,7 +86,7 @@ def test_a_copy_is_installed_beside_its_source(tmp_path: Path) -> None:
     made = plugin_scaffold.copy("shelf-storage", source, plugin_scaffold.of_its_own("shelf-storage", root))
     check_distribution(root, "tests/cases/test_shelf_cases.py")
     text = (root / "src/openqrm_shelf/plugin.py").read_text()
-    for name in ('"shelf-storage"', '"shelf-dir"', '"shelf"', '"shelf-root"', '"root-mount.shelf-root"'):
+    for name in ('"shelf-storage"', '"shelf"', '"shelf-root"', '"root-mount.shelf-root"'):
         assert name in text
     assert (root / "tests/test_shelf.py") in made
     for file in made:
@@ -95,20 +95,21 @@ def test_a_copy_is_installed_beside_its_source(tmp_path: Path) -> None:
     assert "mount -t nfs4" in (root / "src/openqrm_shelf/node/root-mount").read_text()
     script = (
         "from openqrm.engine.plugins.catalogue import of; from openqrm_shelf.plugin import PLUGIN;"
+        "from openqrm.plugins.storage.dir.plugin import PLUGIN as DIR;"
         "from openqrm.plugins.storage.nfs.plugin import PLUGIN as NFS;"
         "from openqrm.admin.plugin_check import faults;"
-        "both = of([NFS, PLUGIN]); assert not both.broken, both.broken;"
+        "both = of([DIR, NFS, PLUGIN]); assert not both.broken, both.broken;"
         "print(*sorted(both.declared.types)); print([one for one in faults(PLUGIN, both) if 'README' not in one])"
     )
     (tmp_path / "look.py").write_text(script)
     shown = run(root, "look", path=Path(f"{tmp_path}{os.pathsep}{root / 'src'}"))
-    assert shown.splitlines() == ["dir-shelf nfs-storage shelf-dir-nfs shelf-storage", "[]"]
+    assert shown.splitlines() == ["nfs-storage shelf-storage", "[]"]
 
 
 def test_tests_are_those_of_the_plugin_that_they_import_as_theirs() -> None:
     """Others, which it is joined with, have other names there."""
     for name, mine, others in (
-        ("nfs-storage", {"test_nfs.py", "test_nfs_cases.py", "create.json"}, {"test_btrfs.py", "test_places.py"}),
+        ("nfs-storage", {"test_nfs.py", "test_nfs_cases.py", "revoke.json"}, {"test_btrfs.py", "test_dir_cases.py"}),
         ("btrfs-storage", {"test_btrfs.py", "test_btrfs_cases.py"}, {"test_nfs.py"}),
         ("file-storage", {"test_file_cases.py"}, {"test_aoe_cases.py", "test_iscsi.py"}),
         ("aoe-storage", {"test_aoe_cases.py", "authorize.json"}, {"test_file_cases.py", "test_lvm.py"}),
@@ -129,7 +130,7 @@ def test_what_cannot_be_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_copy_whose_names_are_hidden_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Renaming, "_declared", lambda *given: iter(()))
     source = installed().get("nfs-storage")
-    with pytest.raises(ValueError, match="cannot be copied: its code says dir, nfs, nfs-storage in some other way"):
+    with pytest.raises(ValueError, match="cannot be copied: its code says nfs, nfs-storage in some other way"):
         plugin_scaffold.copy("shelf", source, plugin_scaffold.of_its_own("shelf", tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 

@@ -38,7 +38,7 @@ def test_pages_hold_what_operators_look_up() -> None:
 
 def test_plugins_have_a_page_with_what_they_provide_and_their_settings() -> None:
     page = reference.pages(Registry.of_installation())["plugins.md"]
-    assert "| `nfs-storage` | `dir` | `nfs` | `nfs-root` | nfs-storage |" in page
+    assert "| `nfs-storage` | `dir` | `nfs` | `nfs-root` | dir-storage, nfs-storage |" in page
     assert "### Pool `dir`\n\nOf medium tree. It can: `clone`" in page
     assert "| `directory` | `/srv/openqrm` | Directory: on the storage host" in page
 

@@ -27,8 +27,10 @@ from openqrm.plugin_api.changes import ChangeCall
 from openqrm.plugin_api.drivers import StorageContext
 from openqrm.plugin_api.operation import Operation as Declaration
 from openqrm.plugin_api.operation import PlanContext, needs
-from openqrm.plugins.storage.nfs.driver import DirPool, NfsExport
-from openqrm.plugins.storage.nfs.plugin import DirSettings, NfsSettings
+from openqrm.plugins.storage.dir.driver import DirPool
+from openqrm.plugins.storage.dir.plugin import DirSettings
+from openqrm.plugins.storage.nfs.driver import NfsExport
+from openqrm.plugins.storage.nfs.plugin import NfsSettings
 from openqrm.testing.wiring import ADMIN, OPERATOR, NoDrivers, add_users, pipeline_of
 
 if TYPE_CHECKING:

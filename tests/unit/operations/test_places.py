@@ -14,9 +14,10 @@ from openqrm.operations.storage_scan import plan_scan
 from openqrm.plugin_api.drivers import StorageContext
 from openqrm.plugin_api.facts import Facts
 from openqrm.plugin_api.operation import PlanContext
-from openqrm.plugins.storage.nfs.driver import DirPool
-from openqrm.plugins.storage.nfs.facts import PoolFacts, pool_fact
-from openqrm.plugins.storage.nfs.plugin import DirSettings, NfsSettings
+from openqrm.plugin_api.script_pool import ScriptFacts, parse
+from openqrm.plugins.storage.dir.driver import DirPool
+from openqrm.plugins.storage.dir.plugin import DirSettings
+from openqrm.plugins.storage.nfs.plugin import NfsSettings
 from openqrm.testing.wiring import ADMIN, NoDrivers, add_users, pipeline_of
 
 if TYPE_CHECKING:
@@ -117,11 +118,11 @@ def test_a_scan_leaves_out_what_is_another_storages(pipeline: Pipeline, director
         writer.insert(Storage(name="inner", type="nfs", resource_id=twin.id, settings={"directory": directory}))
         writer.insert(Volume(name="known", storage_id=first.id, phase=VolumePhase.READY))
         place = NfsDrivers().context(first, writer)
-        facts = Facts({pool_fact(place, DirSettings(directory="/srv/a")).name: _found("db", "known", "web")})
+        facts = Facts({DirPool().facts(place)[0].name: _found("db", "known", "web")})
         context = PlanContext(1, ADMIN, first, None, writer, facts, None, NfsDrivers())  # type: ignore[arg-type]  # no hooks
         steps = plan_scan(context).steps
     assert [step.title for step in steps] == [f"Record volume {name}" for name in expected]
 
 
-def _found(*names: str) -> PoolFacts:
-    return PoolFacts(free_mb=1, file_system="ext4", reflink=False, volumes=names)
+def _found(*names: str) -> ScriptFacts:
+    return parse("".join(f"volume {name}\n" for name in names))

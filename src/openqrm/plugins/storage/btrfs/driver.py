@@ -57,7 +57,7 @@ class BtrfsPool(ScriptPool):
                 f"storage {context.storage.name}: {directory} is no directory on a btrfs of its host, or btrfs(8) is "
                 "not installed there",
                 field="directory",
-                remedy=f"mount a btrfs at {directory}, and apt-get install btrfs-progs; nfs-storage keeps volumes on "
+                remedy=f"mount a btrfs at {directory}, and apt-get install btrfs-progs; dir-storage keeps volumes on "
                 "any file system",
             )
         return found

@@ -23,7 +23,7 @@ PLUGIN = Plugin(
     ),
     node_files=(NodeFile(name="root-mount.local-storage", path="node/root-mount"),),
     node_programs=(Dependency("zstd", "zstd"),),
-    requires=Requires(plugins=("nfs-storage",)),
+    requires=Requires(plugins=("dir-storage", "nfs-storage")),
     about=(
         "Disks are kept in pieces by their checksum, compressed, and empty pieces not at all: what two images on one "
         "volume have in common is there once, and a broken transfer goes on where it stopped."

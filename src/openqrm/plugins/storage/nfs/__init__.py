@@ -1,1 +1,1 @@
-"""The `nfs-storage` plug-in: directories as volumes, handed to machines over NFS."""
+"""The `nfs-storage` plug-in: directories handed to machines over NFS."""

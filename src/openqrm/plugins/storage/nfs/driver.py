@@ -1,4 +1,4 @@
-"""Planners of the directory pool and the NFS export: facts in, steps out.
+"""Planner of the NFS export: facts in, steps out.
 
 Each verb is one command on the storage host: a short shell script, given as input, which is idempotent and leaves
 either nothing or the whole. It runs behind the host gate, so that it is not half overtaken by another controller.
@@ -12,14 +12,13 @@ from openqrm.domain.errors import (
     ConflictError,
     InvalidError,
     MissingDependencyError,
-    NoCapacityError,
     UnsupportedError,
 )
 from openqrm.domain.network import plain_ip
-from openqrm.plugin_api.drivers import Cap, Grant, Placed, StorageContext, VolumeEntry
+from openqrm.plugin_api.drivers import Cap, Grant, Placed, StorageContext
 from openqrm.plugin_api.steps import Command, Gate, Irreversible, Run
-from openqrm.plugins.storage.nfs.facts import ExportFacts, PoolFacts, export_fact, pool_fact, script
-from openqrm.plugins.storage.nfs.plugin import DirSettings, NfsSettings
+from openqrm.plugins.storage.nfs.facts import ExportFacts, export_fact, script
+from openqrm.plugins.storage.nfs.plugin import NfsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,106 +28,12 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.facts import Fact, Facts
     from openqrm.plugin_api.steps import Steps
 
-COPY_SECONDS = 7200
-"""For what reads or removes a whole image."""
 GRANT_SECONDS = 60
 
 
 def gate_of(volume: Volume, generation: int) -> Gate:
     """One gate for everything about a volume, its data and its grants."""
     return Gate(volume=f"volume-{volume.id}", generation=generation)
-
-
-class DirPool:
-    """Volumes as directories; copies share blocks where the file system can."""
-
-    def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
-        """Free space, volumes, and whether copies share blocks."""
-        return (pool_fact(context, _pool(context)),)
-
-    def confirms(self, capability: Cap, context: StorageContext, facts: Facts) -> bool:
-        """CLONE_COW depends on the file system below the pool; the rest is always there."""
-        found = facts.get(pool_fact(context, _pool(context)))
-        return found is not None and (capability is not Cap.CLONE_COW or found.reflink)
-
-    def entries(self, context: StorageContext, facts: Facts) -> Sequence[VolumeEntry]:
-        """The directories in the pool. A directory has no size of its own."""
-        directory = _pool(context).directory
-        return [VolumeEntry(name, 0, f"{directory}/{name}") for name in self._there(context, facts).volumes]
-
-    def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """An empty directory. NoCapacityError when the volume's size is more than what is free."""
-        self._room(context, volume, facts)
-        return (self._make(context, volume, "create", ()),)
-
-    def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
-        """A copy under another name first, which takes the volume's name when it is whole."""
-        self._room(context, volume, facts)
-        return (self._make(context, volume, "clone", (self.location(context, source),)),)
-
-    def fill(self, context: StorageContext, volume: Volume, archive: str, facts: Facts) -> Steps:
-        """Unpacked beside the volume first, in one piece with it when whole."""
-        self._there(context, facts)
-        return (self._make(context, volume, "fill", (archive,)),)
-
-    def remove(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """Renamed away at once, then deleted."""
-        self._there(context, facts)
-        gone = Run(
-            name="remove",
-            title=f"Remove {self.location(context, volume)}",
-            host=context.host,
-            do=self._removal(context, volume, "remove"),
-            undo=Irreversible(reason="the data is deleted"),
-            gate=gate_of(volume, volume.generation),
-            timeout=COPY_SECONDS,
-        )
-        return (gone,)
-
-    def leftovers(self, context: StorageContext, facts: Facts) -> Sequence[str]:
-        """Copies that are not whole, and what is being removed; no such pool, nothing left in it."""
-        found = facts.get(pool_fact(context, _pool(context)))
-        return found.left if found else ()
-
-    def location(self, context: StorageContext, volume: Volume) -> str:
-        """The volume's directory on the host."""
-        return f"{_pool(context).directory}/{volume.name}"
-
-    def _make(self, context: StorageContext, volume: Volume, verb: str, more: tuple[str, ...]) -> Run:
-        done = {"create": "Make", "clone": "Copy to", "fill": "Unpack into"}[verb]
-        arguments = (_pool(context).directory, volume.name, str(volume.id), *more)
-        return Run(
-            name=verb,
-            title=f"{done} {self.location(context, volume)}",
-            host=context.host,
-            do=_shell(script("pool", f"volume-{verb}"), arguments),
-            undo=self._removal(context, volume, "undo"),
-            gate=gate_of(volume, volume.generation),
-            timeout=COPY_SECONDS,
-        )
-
-    def _removal(self, context: StorageContext, volume: Volume, kind: str) -> Command:
-        arguments = (_pool(context).directory, volume.name, str(volume.id), kind)
-        return _shell(script("pool", "volume-remove"), arguments)
-
-    def _there(self, context: StorageContext, facts: Facts) -> PoolFacts:
-        settings = _pool(context)
-        found = facts.get(pool_fact(context, settings))
-        if found is None:
-            raise ConflictError(
-                f"storage {context.storage.name}: there is no directory {settings.directory} on its host",
-                field="directory",
-                remedy=f"mount its file system there, or make it: mkdir -p {settings.directory}",
-            )
-        return found
-
-    def _room(self, context: StorageContext, volume: Volume, facts: Facts) -> None:
-        free = self._there(context, facts).free_mb
-        if volume.size_mb > free:
-            raise NoCapacityError(
-                f"volume {volume.name} asks for {volume.size_mb} MB; storage {context.storage.name} has {free} MB free",
-                field="size_mb",
-            )
 
 
 class NfsExport:
@@ -308,11 +213,6 @@ class NfsExport:
                 f"it does not read {directory}",
                 remedy=f"add the line `%dir {directory}` to /etc/ganesha/ganesha.conf and restart nfs-ganesha",
             )
-
-
-def _pool(context: StorageContext) -> DirSettings:
-    assert isinstance(context.pool, DirSettings)  # noqa: S101  # the declaration's spec
-    return context.pool
 
 
 def _export(context: StorageContext) -> NfsSettings:

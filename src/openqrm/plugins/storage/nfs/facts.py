@@ -1,14 +1,12 @@
-"""What a storage host says about its directory pool and its NFS server."""
+"""What a storage host says about its NFS server."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Literal
 
-from openqrm.domain.model import NAME_PATTERN
 from openqrm.plugin_api.facts import Fact
 from openqrm.plugins.storage.nfs.tables import Given, given
 
@@ -16,23 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from openqrm.plugin_api.drivers import StorageContext
-    from openqrm.plugins.storage.nfs.plugin import DirSettings, NfsSettings
+    from openqrm.plugins.storage.nfs.plugin import NfsSettings
 
 Server = Literal["ganesha", "kernel", "none"]
 _SERVERS: dict[str, Server] = {"ganesha": "ganesha", "kernel": "kernel", "none": "none"}
-NO_DIRECTORY = 3
-"""Exit status of `pool-facts` when the pool's directory is not there."""
-
-
-@dataclass(frozen=True)
-class PoolFacts:
-    """A directory pool. `reflink`: copies share blocks until they are changed. `left`: paths of what is no volume."""
-
-    free_mb: int
-    file_system: str
-    reflink: bool
-    volumes: tuple[str, ...]
-    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,18 +41,6 @@ def script(*names: str) -> str:
     return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
 
 
-def pool_fact(context: StorageContext, settings: DirSettings) -> Fact[PoolFacts | None]:
-    """None when the directory is not there, for example because its file system is not mounted."""
-    return Fact(
-        name="dir-pool",
-        host=context.host,
-        argv=("sh", "-c", script("pool-facts"), "pool-facts", settings.directory),
-        parse=parse_pool,
-        absent=(NO_DIRECTORY,),
-        missing=None,
-    )
-
-
 def export_fact(context: StorageContext, settings: NfsSettings) -> Fact[ExportFacts]:
     """Server software, whether it runs, and what it gives to whom."""
     directories = (settings.ganesha_exports, settings.kernel_exports)
@@ -83,27 +56,6 @@ def _lines(output: str) -> Iterator[tuple[str, list[str]]]:
     for line in output.splitlines():
         word, *values = line.split()
         yield word, values
-
-
-def parse_pool(output: str) -> PoolFacts:
-    """The output of `pool-facts`; a directory whose name no volume can have is none. ValueError or KeyError."""
-    volumes: list[str] = []
-    left: list[str] = []
-    single: dict[str, str] = {}
-    for word, values in _lines(output):
-        if word == "volume":
-            volumes += [name for name in values if len(name) <= 63 and re.fullmatch(NAME_PATTERN, name)]
-        elif word == "left":
-            left += values
-        else:
-            single[word] = values[0]
-    return PoolFacts(
-        free_mb=int(single["free_mb"]),
-        file_system=single["type"],
-        reflink=single.get("reflink") == "yes",
-        volumes=tuple(volumes),
-        left=tuple(left),
-    )
 
 
 def parse_export(output: str) -> ExportFacts:

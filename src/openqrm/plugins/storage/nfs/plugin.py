@@ -7,28 +7,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from openqrm.domain.model import Attr
-from openqrm.plugin_api.drivers import Cap, Export, Medium, Pool, StorageType
-from openqrm.plugin_api.plugin import Family, NodeFile, Plugin
+from openqrm.plugin_api.drivers import Cap, Export, Medium, StorageType
+from openqrm.plugin_api.plugin import Family, NodeFile, Plugin, Requires
 
 DIRECTORY = r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$"
 """An absolute path that needs no quoting in the configuration of any NFS server."""
-
-
-class DirSettings(BaseModel):
-    """Where the volumes are."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    directory: Annotated[
-        str,
-        Field(pattern=DIRECTORY, max_length=200),
-        Attr("Directory", help="on the storage host; each volume is a directory in it", immutable=True),
-    ] = "/srv/openqrm"
-
-    @property
-    def place(self) -> str:
-        """Where it is by our records; a symbolic link to another pool is not seen."""
-        return self.directory
 
 
 class NfsSettings(BaseModel):
@@ -63,16 +46,9 @@ PLUGIN = Plugin(
     name="nfs-storage",
     family=Family.STORAGE,
     title="NFS storage",
-    summary="Directories of a storage host as volumes, handed to machines over NFS",
+    summary="Directories of a storage host, handed to machines over NFS",
     module="openqrm.plugins.storage.nfs",
     provides=(
-        Pool(
-            name="dir",
-            medium=Medium.TREE,
-            capabilities=frozenset({Cap.CLONE, Cap.CLONE_COW, Cap.FILL, Cap.LIST}),
-            driver=f"{_DRIVER}:DirPool",
-            spec=DirSettings,
-        ),
         Export(
             name="nfs",
             medium=Medium.TREE,
@@ -84,6 +60,7 @@ PLUGIN = Plugin(
         StorageType(name="nfs-storage", title="NFS storage", pool="dir", export="nfs"),
     ),
     node_files=(NodeFile(name="root-mount.nfs-root", path="node/root-mount"),),
+    requires=Requires(plugins=("dir-storage",)),
     about=(
         "The storage host needs an NFS server: nfs-ganesha with D-Bus and `%dir /etc/ganesha/exports.d` in its "
         "configuration, or the kernel's (nfs-kernel-server)."

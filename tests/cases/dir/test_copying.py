@@ -7,7 +7,8 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from openqrm.plugins.storage.nfs.facts import script
+from openqrm.plugin_api.scripts import script
+from openqrm.plugins.storage.dir.driver import DirPool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +23,8 @@ exit $status
 
 def clone(pool: Path, source: Path, name: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["sh", "-s", "--", str(pool), name, "7", str(source)],
-        input=script("pool", "volume-clone"),
+        ["sh", "-s", "--", "clone", str(pool), name, "7", "0", str(source)],
+        input=script(DirPool.package, *DirPool.scripts),
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
