@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from openqrm.plugins.storage.btrfs.plugin import PLUGIN
 from openqrm.plugins.storage.nfs.plugin import PLUGIN as NFS
-from openqrm.testing.access_nfs import NfsAccess
-from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
+from openqrm.testing import needs
+from openqrm.testing.nfs_storage import PROGRAMS, host_of, server_of
+from openqrm.testing.storage_host import RealStorage, real_storage
 from openqrm.testing.storage_subject import Subject
 from openqrm.testing.storage_suite import PoolSuite, StorageSuite
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-GRACE_SECONDS = 6.0
-"""After a start the lab's server opens no file for 5 s; a client that gives up then was not refused access."""
-NEEDED = ("ganesha.nfsd", "sshd", "nfs-cat", "mkfs.btrfs", "ip")
 SIZED = "/srv/openqrm/sized"
 """A btrfs of its own, with quotas."""
 SMALL = "/srv/openqrm/small"
@@ -29,12 +26,10 @@ SMALL = "/srv/openqrm/small"
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
-    missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None]
-    if os.geteuid() != 0 or missing:
-        pytest.skip(f"needs root and: {', '.join(missing)}")
+    needs.root_and(*PROGRAMS)
     with real_storage(tmp_path_factory.mktemp("btrfs"), f"b{os.getpid() % 100000}") as running:
         if running.pool_type != "btrfs":
-            pytest.skip(f"this machine's kernel mounts no btrfs: the pool is a {running.pool_type}")
+            needs.lacking(f"this machine's kernel mounts no btrfs: the pool is a {running.pool_type}")
         yield running
 
 
@@ -50,46 +45,15 @@ def sized(storage: RealStorage) -> str:
     return SIZED
 
 
-def given(storage: RealStorage, **more: Any) -> dict[str, Any]:
-    async def crash() -> None:
-        await asyncio.to_thread(storage.restart_host)
-
-    return {
-        "hosts": storage.hosts(),
-        "host": STORAGE,
-        "address": storage.address,
-        "dead_host": STORAGE + 1,
-        "set_host_link": lambda up: storage.set_link(up=up),
-        "crash": crash,
-        "packages": ("btrfs-progs",),
-    } | more
-
-
 class TestBtrfsNfs(StorageSuite):
     """The conformance suite of the join."""
 
     @pytest.fixture
     async def subject(self, storage: RealStorage) -> AsyncIterator[Subject]:
-        async def restart() -> None:
-            await asyncio.to_thread(storage.kill_nfs_server)
-            await asyncio.sleep(0.5)
-            await asyncio.to_thread(storage.wait_for_nfs_server)
-            await asyncio.sleep(GRACE_SECONDS)
-
-        async def crash() -> None:
-            await asyncio.to_thread(storage.restart_host)
-            await asyncio.sleep(GRACE_SECONDS)
-
         with storage.controller_network():
-            values = given(
-                storage,
-                clients=tuple(machine.client() for machine in storage.clients),
-                access=NfsAccess(storage.clients),
-                restart=restart,
-                crash=crash,
-            )
-            yield Subject.join(PLUGIN, "btrfs", NFS, "nfs", **values)
-            await values["hosts"].close()
+            given = server_of(storage) | {"packages": ("btrfs-progs", "nfs-ganesha")}
+            yield Subject.join(PLUGIN, "btrfs", NFS, "nfs", **given)
+            await given["hosts"].close()
 
 
 class TestBtrfsWithSizes(PoolSuite):
@@ -98,11 +62,10 @@ class TestBtrfsWithSizes(PoolSuite):
     @pytest.fixture
     async def subject(self, storage: RealStorage, sized: str) -> AsyncIterator[Subject]:
         with storage.controller_network():
-            values = given(
-                storage, settings={"directory": sized}, small_settings={"directory": SMALL}, variant="quotas"
-            )
-            yield Subject.alone(PLUGIN, "btrfs", **values)
-            await values["hosts"].close()
+            sizes = {"settings": {"directory": sized}, "small_settings": {"directory": SMALL}, "variant": "quotas"}
+            given = host_of(storage) | {"packages": ("btrfs-progs",)} | sizes
+            yield Subject.alone(PLUGIN, "btrfs", **given)
+            await given["hosts"].close()
 
     async def test_a_volume_is_held_to_its_size(self, subject: Subject) -> None:
         volume = await subject.made(size_mb=20)
@@ -119,9 +82,9 @@ class TestBtrfsVolumes:
     @pytest.fixture
     async def subject(self, storage: RealStorage) -> AsyncIterator[Subject]:
         with storage.controller_network():
-            values = given(storage)
-            yield Subject.alone(PLUGIN, "btrfs", **values)
-            await values["hosts"].close()
+            given = host_of(storage)
+            yield Subject.alone(PLUGIN, "btrfs", **given)
+            await given["hosts"].close()
 
     async def test_a_volume_is_shown_again_when_the_host_starts(self, subject: Subject, storage: RealStorage) -> None:
         volume = await subject.made("still here")
