@@ -15,8 +15,20 @@ if TYPE_CHECKING:
 _PREFIX = "argument:"
 
 
+class _Help(argparse.HelpFormatter):
+    """Keeps names in one piece: a reader copies them."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap  # noqa: PLC0415  # a fast start: only help needs it
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class Parser(argparse.ArgumentParser):
     """Reports wrong usage as CliError, so that `--json` and exit codes hold for it too."""
+
+    def __init__(self, prog: str, **keywords: Any) -> None:
+        super().__init__(prog=prog, formatter_class=_Help, **keywords)
 
     def error(self, message: str) -> NoReturn:
         """Wrong usage."""
