@@ -62,8 +62,9 @@ def targets(reader: Reader, appliance: Appliance, started: Image | None) -> tupl
     read = [loan.volume_id for loan in held if not loan.generation]
     written = [loan.volume_id for loan in held if loan.generation]
     if started is not None:
-        for volumes, number in ((read, started.install_from_id), (written, started.transfer_to_id)):
-            volumes += [reader.get(Image, number).volume_id] if number is not None else []
+        for number, volumes in ((started.install_from_id, read), (started.transfer_to_id, written)):
+            if number is not None:
+                volumes.append(reader.get(Image, number).volume_id)
     return (*(f"volume-{number}" for number in written), *(shared(loans.readers(number)) for number in read))
 
 
