@@ -12,12 +12,15 @@ import pytest
 from openqrm.netboot import agent
 
 NODE = Path(agent.__file__).parent.parent / "node"
-STAGES = ("programs", "block", "sets", "transfer")
+STAGES = ("programs", "block", "sets", "attributes", "transfer")
 STUBS = """
 refuse() { echo "refused: $*"; exit 1; }
 need_programs() { :; }
 sync() { :; }
 rt() { /usr/bin/env "$@"; }
+awk() { busybox awk "$@"; }
+find() { busybox find "$@"; }
+tr() { busybox tr "$@"; }
 """
 
 
@@ -169,6 +172,69 @@ def test_attributes_survive_storage_that_cannot_keep_them(tmp_path: Path, source
     run(tmp_path, f"{knows}\ncopy_tree {second} {back} 1 99")
     assert attributes(back / "usr/bin/a") == before
     assert not (back / ".openqrm-attributes").exists()
+
+
+def _restored(tmp_path: Path, listed: bytes) -> list[str]:
+    """What is logged when an image with this list is copied from NFS."""
+    (tmp_path / "source/.openqrm-attributes").write_bytes(listed)
+    says = 'log() { echo "$*"; }\n'
+    out = copy(tmp_path, how=says + "keeps_attributes() { case $1 in */source) return 1 ;; esac; }")
+    return [line.removeprefix("attributes: ") for line in out if line.startswith("attributes: ")]
+
+
+def test_a_list_sets_attributes_in_its_image_only(tmp_path: Path, source: Path) -> None:
+    """Whoever made the image wrote the list: `..`, absolute paths, links on the way, however they are written."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "victim").touch()
+    for name in (b"away", b"a\nway", b"a\\way", b"a\001way"):
+        (source / "etc" / os.fsdecode(name)).symlink_to(outside)
+    paths = [
+        f"{outside}/victim", "../outside/victim", "etc/../../outside/victim", "etc/away/victim", "./etc/away/victim",
+        "etc//away/victim", "etc/./away/victim", "etc/a\\012way/victim", "etc/a\\134way/victim", "etc/a\001way/victim",
+        "etc/aw\\141y/victim", "\\056\\056/outside/victim", "..", "",
+    ]  # fmt: skip
+    listed = "".join(f"# file: {path}\nuser.bad=0x31\n\n" for path in paths)
+    listed += f"user.bad=0x31\n# file: {outside}/victim\nuser.bad=0x31\n\n"
+    listed += f"# file: etc/shadow\nuser.good=0x31\nsystem.bad=0x31\n# file: {outside}/victim\n\r\n"
+    listed += f"# file: {outside}/victim\nuser.bad=0x31\n"
+    logged = _restored(tmp_path, listed.encode())
+    assert attributes(outside) == attributes(outside / "victim") == attributes(tmp_path) == {}
+    assert attributes(tmp_path / "target/etc/shadow") == {"user.good": b"1", "user.bad": b"1"}
+    assert len(logged) == 1
+    assert logged[0].startswith("19 lines are refused, first # file: /")
+
+
+def test_names_of_all_kinds_keep_their_attributes(tmp_path: Path, source: Path) -> None:
+    names = (b"new\nline", b"back\\slash", b"\\134", b"\xff not utf-8", "für".encode(), b"re\rturn", b" = # file: ")
+    for name in names:
+        (tmp_path / os.fsdecode(b"source/etc/" + name)).mkdir()
+        (tmp_path / os.fsdecode(b"source/etc/" + name + b"/file")).touch()
+    own = 'need_programs() { :; }\nRUN=$RUN list_attributes "$SOURCE"'
+    for name in names:
+        os.setxattr(os.fsencode(source) + b"/etc/" + name + b"/file", "user.note", name)
+    run(tmp_path, f"SOURCE={source}\n{own} >{tmp_path}/list")
+    assert _restored(tmp_path, (tmp_path / "list").read_bytes()) == []
+    for name in names:
+        path = os.fsencode(tmp_path) + b"/target/etc/" + name + b"/file"
+        assert os.getxattr(path, "user.note") == name
+
+
+@pytest.mark.parametrize("keeps", [0, 1])
+def test_a_list_that_is_a_link_shows_nothing_of_the_machine(tmp_path: Path, source: Path, keeps: int) -> None:
+    (tmp_path / "secret").write_text("# file: etc\nuser.secret=0x31\n")
+    (source / ".openqrm-attributes").symlink_to(tmp_path / "secret")
+    copy(tmp_path, how=f"keeps_attributes() {{ case $1 in */target) [ {keeps} = 1 ] ;; *) return 1 ;; esac; }}")
+    assert not (tmp_path / "target/.openqrm-attributes").exists()
+    assert attributes(tmp_path / "target/etc") == {}
+
+
+def test_a_target_is_marked_and_not_what_a_link_in_it_names(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "mine").write_text("whole")
+    (tmp_path / "target/.openqrm-transfer.new").symlink_to(tmp_path / "mine")
+    copy(tmp_path)
+    assert (tmp_path / "mine").read_text() == "whole"
 
 
 def test_progress_only_grows_and_is_halved_while_files_are_still_looked_for(tmp_path: Path) -> None:

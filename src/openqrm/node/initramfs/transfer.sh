@@ -5,7 +5,6 @@
 FROM_MNT=/from-mnt
 TO_MNT=/to-mnt
 MARKER=.openqrm-transfer
-ATTRIBUTES=.openqrm-attributes # extended attributes of an image on storage that cannot keep them (NFS)
 
 transfer() { # ID
 	begin_order "$1"
@@ -118,18 +117,11 @@ begin_copy() { # SOURCE TARGET: marks the target; sets HOW to --checksum where e
 	fi
 	how=new
 	[ -z "$HOW" ] || how=over
+	rm -f "$2/$MARKER.new" # a link would be written through
 	echo "$ID ${source_id%% *} $how" >"$2/$MARKER.new" || refuse "the target cannot be written to"
 	sync
 	mv "$2/$MARKER.new" "$2/$MARKER" || refuse "the target cannot be marked"
 	sync
-}
-
-keeps_attributes() { # DIR: whether its file system keeps extended attributes; NFS passes on none that matter
-	TYPE=
-	while read -r _ place type _; do
-		if [ "$place" = "$1" ]; then TYPE=$type; fi
-	done </proc/mounts
-	case $TYPE in nfs*) return 1 ;; esac
 }
 
 run_rsync() { # SOURCE TARGET PERCENT_AT_START PERCENT_AT_END: sets STATUS
@@ -170,29 +162,4 @@ report_progress() { # FROM_PERCENT TO_PERCENT: rsync's lines (bytes, percent, ra
 		told_at=$NOW
 		say "progress $ID $(($1 + told * ($2 - $1) / 100)) copied $bytes bytes, $rate, $left left"
 	done
-}
-
-copy_attributes() { # SOURCE TARGET: what rsync could not: attributes that one side cannot keep lie in a file there
-	listed=$2/$ATTRIBUTES
-	rm -f "$listed.new"
-	case $SOURCE_KEEPS$TARGET_KEEPS in
-	11) ;;
-	10) list_attributes "$1" >"$listed.new" || refuse "the attributes could not be read: $(head -n 1 "$RUN/attributes.errors")" ;;
-	01) [ ! -f "$1/$ATTRIBUTES" ] || restore_attributes "$1/$ATTRIBUTES" "$2" ;;
-	00) [ ! -f "$1/$ATTRIBUTES" ] || cp -p "$1/$ATTRIBUTES" "$listed.new" || refuse "the list of attributes could not be kept" ;;
-	esac
-	rm -f "$listed"
-	if [ -s "$listed.new" ]; then mv "$listed.new" "$listed"; else rm -f "$listed.new"; fi
-}
-
-list_attributes() { # DIR
-	need_programs getfattr
-	(cd "$1" && rt getfattr -R -P -h -d -e hex -m '^(user|trusted|security|system\.posix_acl)' .) 2>"$RUN/attributes.errors"
-}
-
-restore_attributes() { # FILE DIR
-	need_programs setfattr
-	(cd "$2" && rt setfattr -h --restore="$1") 2>"$RUN/attributes.errors" && return 0
-	# A root that ran from NFS meanwhile may have lost files that the list still names; tmpfs has no user attributes.
-	log "attributes: $(grep -c . "$RUN/attributes.errors") could not be set, first $(head -n 1 "$RUN/attributes.errors")"
 }
