@@ -30,7 +30,7 @@ _IDLE_SECONDS = 300
 _CONSOLE = "console=ttyS0"
 """The machines have no screen: what their kernel says goes to the serial line that `openqrm lab console` shows."""
 _STORAGE = {"name": "storage1", "address": "10.99.0.2"}
-_PLUGINS = ("dhcpd", "tftpd", "dir-storage", "nfs-storage")
+_PLUGINS = ("dhcpd", "tftpd", "dir-storage", "nfs-storage", "btrfs-storage")
 
 
 class DemoError(Exception):
@@ -179,7 +179,12 @@ def set_up(lab: Lab, cli: Cli, ingredients: Ingredients) -> None:
         *("resource", "create", "--name", _STORAGE["name"], "--address", _STORAGE["address"]),
         *("--mac", "52:54:00:99:fe:00"),
     )
-    cli("storage", "create", "--name", "nfs1", "--type", "nfs-storage", "--resource-id", _STORAGE["name"])
+    cli("storage", "create", "--name", "nfs1", "--type", storage_type(lab), "--resource-id", _STORAGE["name"])
+
+
+def storage_type(lab: Lab) -> str:
+    """Of the first storage: subvolumes, cloned in an instant; directories where this machine cannot mount a btrfs."""
+    return "btrfs-nfs" if lab.storage.pool == "btrfs" else "nfs-storage"
 
 
 def idle_nodes(cli: Cli, wanted: int) -> list[dict[str, Any]]:

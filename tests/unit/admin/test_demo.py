@@ -38,7 +38,7 @@ def test_every_printed_command_is_one_and_can_be_pasted(tmp_path: Path, capsys: 
     cli = Recorder(lab.url, tmp_path / "ca.pem", tmp_path / "home of it")
     demo.set_up(lab, cli, demo.Ingredients(KernelRoot(tmp_path / "a root", "6.1"), archive))
     printed = [line.strip().removeprefix("$ ") for line in capsys.readouterr().out.splitlines()]
-    assert len(printed) == 10
+    assert len(printed) == 14
     for line in printed:
         command, kind, verb, *rest = shlex.split(line)
         assert command == "openqrm"

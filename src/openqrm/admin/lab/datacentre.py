@@ -215,8 +215,7 @@ class Lab:
             self._record(STORAGE, None)
             record = None
         if record is None and verb in {"on", "reset"}:
-            pool = (self.storage.home / "pool.type").read_text(encoding="ascii").strip()
-            self._record(STORAGE, self.storage.start(pool))
+            self._record(STORAGE, self.storage.start(self.storage.pool))
 
     def _power_machine(self, verb: PowerVerb) -> None:
         """On and reset return when its services run again."""

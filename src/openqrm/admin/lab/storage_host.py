@@ -154,6 +154,12 @@ class StorageHost:
         """Its public SSH host key."""
         return self.root / "etc/ssh/ssh_host_ed25519_key.pub"
 
+    @property
+    def pool(self) -> str:
+        """The type of its pool's file system (btrfs, xfs or directory), once it is prepared; empty before."""
+        file = self.home / "pool.type"
+        return file.read_text(encoding="ascii").strip() if file.exists() else ""
+
     def prepare(self, authorized_keys: str) -> str:
         """Make its files and return the pool's type (btrfs, xfs or directory). Raises LabError."""
         etc = self.root / "etc"
@@ -192,9 +198,9 @@ class StorageHost:
 
     def _make_pool(self) -> str:
         """A file system that can reflink, in a sparse file; the first kind that this machine can make *and* mount."""
-        kind_file, file = self.home / "pool.type", self.home / "pool.img"
-        if kind_file.exists():
-            return kind_file.read_text(encoding="ascii").strip()
+        if self.pool:
+            return self.pool
+        file = self.home / "pool.img"
         for kind, maker in (
             ("btrfs", ["mkfs.btrfs", "-q", "-f"]),
             ("xfs", ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"]),
@@ -208,7 +214,7 @@ class StorageHost:
             file.unlink()
         else:
             kind = "directory"
-        kind_file.write_text(kind, encoding="ascii")
+        (self.home / "pool.type").write_text(kind, encoding="ascii")
         return kind
 
     def _mounts(self, kind: str, file: Path) -> bool:
