@@ -21,6 +21,7 @@ the protocol (an initiator's name, say) is in `attach`. So a machine that poses 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -78,6 +79,43 @@ class MachineAccess:
     def posing_as(self, impostor: Client, victim: Client) -> AbstractContextManager[None]:
         """Address and MAC of another machine."""
         return self.machine(impostor).posing_as(self.machine(victim))
+
+
+class ProgramAccess(MachineAccess, ABC):
+    """BLOCK volumes by a program that runs on the machine: `... read AT`, `... write AT TEXT` and `... count AT`.
+
+    `secret` names the export's secret that it reads from its standard input, if it has one.
+    """
+
+    secret = ""
+
+    @abstractmethod
+    def words(self, attach: Mapping[str, str]) -> tuple[str, ...]:
+        """The program, and what it is told of the volume before the verb."""
+
+    def read(self, client: Client, attach: Mapping[str, str], secrets: Mapping[str, str]) -> str | None:
+        """On a session of its own."""
+        words = (*self.words(attach), "read", str(MARK_AT))
+        done = self.machine(client).run(*words, given=secrets.get(self.secret))
+        return read_back(done.stdout) if done.returncode == 0 else None
+
+    def write(self, client: Client, attach: Mapping[str, str], secrets: Mapping[str, str], text: str) -> bool:
+        """On a session of its own."""
+        words = (*self.words(attach), "write", str(MARK_AT), text)
+        return self.machine(client).run(*words, given=secrets.get(self.secret)).returncode == 0
+
+    def start_counting(
+        self, client: Client, attach: Mapping[str, str], secrets: Mapping[str, str]
+    ) -> Callable[[], None]:
+        """On one session."""
+        words = (*self.words(attach), "count", str(COUNTER_AT))
+        child = self.machine(client).start(*words, given=secrets.get(self.secret, ""))
+
+        def stop() -> None:
+            child.kill()
+            child.wait()
+
+        return stop
 
 
 def block_of(text: str) -> bytes:
