@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from openqrm.plugins.storage.nfs.facts import parse_export, script
+from openqrm.plugin_api.scripts import script
+from openqrm.plugins.storage.nfs.driver import NfsExport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,21 +40,20 @@ class Host:
 
     etc: Path
 
-    def run(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
-        """A script of the export, with processes, locks and mounts of its own: no NFS server is to be seen there."""
+    def run(self, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """A verb of the export's script, with processes, locks and mounts of its own: no NFS server is seen there."""
         shell = 'mount -t tmpfs tmpfs /run && exec sh -s -- "$@"'
         argv = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", shell, "sh"]
         tables = (str(self.etc / "ganesha/exports.d"), str(self.etc / "exports.d"))
-        return subprocess.run(
-            [*argv, *tables, *words], input=script("exports", name), capture_output=True, text=True, check=False
-        )
+        text = script(NfsExport.package, *NfsExport.scripts)
+        return subprocess.run([*argv, verb, *tables, *words], input=text, capture_output=True, text=True, check=False)
 
     def given(self) -> set[tuple[str, str, bool, str]]:
         """What the facts tell of these files."""
-        said = self.run("export-facts")
+        said = self.run("facts")
         assert said.returncode == 0, said.stderr
-        ours = [one for one in parse_export(said.stdout).given if one.path.startswith("/srv/pool")]
-        return {(one.path, one.client, one.writes, one.volume) for one in ours}
+        ours = [one for one in NfsExport().parse(said.stdout).grants if one.location.startswith("/srv/pool")]
+        return {(one.location, one.client, one.writes, one.volume) for one in ours}
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_one_client_is_taken_out_of_both_servers_files_and_nothing_else(host: Ho
     before = host.given()
     assert ("/srv/pool/web", "192.0.2.66", True, "") in before
     for _ in range(2):
-        done = host.run("export-withdraw", "/srv/pool/web", "192.0.2.66")
+        done = host.run("withdraw", "-", "/srv/pool/web", "192.0.2.66")
         assert done.returncode == 0, done.stderr
     # ganesha's block goes as a whole: who else is in it was let in by hand too.
     gone = {("/srv/pool/web", "192.0.2.66", True, ""), ("/srv/pool/web", "192.0.2.9", True, "")}
@@ -84,7 +84,7 @@ def test_one_client_is_taken_out_of_both_servers_files_and_nothing_else(host: Ho
 
 def test_everybody_is_a_client_too(host: Host) -> None:
     for path in ("/srv/pool", "/srv/pool/other"):
-        assert host.run("export-withdraw", path, "*").returncode == 0
+        assert host.run("withdraw", "-", path, "*").returncode == 0
     assert {(path, client) for path, client, _, _ in host.given()} == {
         ("/srv/pool/web", "192.0.2.9"),
         ("/srv/pool/web", "192.0.2.66"),
@@ -105,10 +105,10 @@ def test_a_file_of_ours_that_somebody_added_to_is_as_it_was(host: Host) -> None:
     )
     ours.write_text(text.replace("Clients = 192.0.2.8;", "Clients = 192.0.2.8, 192.0.2.66;"))
     assert ("/srv/pool/lent", "192.0.2.66", False, "") in host.given()
-    assert host.run("export-withdraw", "/srv/pool/lent", "192.0.2.66").returncode == 0
+    assert host.run("withdraw", "-", "/srv/pool/lent", "192.0.2.66").returncode == 0
     assert ours.read_text() == text
     assert ("/srv/pool/lent", "192.0.2.8", False, "volume-12") in host.given()
-    assert host.run("export-withdraw", "/srv/pool/lent", "192.0.2.8").returncode == 0
+    assert host.run("withdraw", "-", "/srv/pool/lent", "192.0.2.8").returncode == 0
     assert not ours.exists()
 
 
@@ -123,9 +123,9 @@ def test_revoking_takes_the_files_of_a_volume_that_had_the_place_before(host: Ho
     for name, note in notes.items():
         (host.etc / "exports.d" / name).write_text(f"{note}\n{note.split()[-1]} {note.split()[4]}(rw)\n")
     for _ in range(2):
-        done = host.run("export-revoke", "12", "/srv/pool/x")
+        done = host.run("revoke", "volume-12", "/srv/pool/x")
         assert done.returncode == 0, done.stderr
     left = {path.name for path in (host.etc / "exports.d").glob("openqrm-*")}
     assert left == {"openqrm-12-lent-192.0.2.8.exports", "openqrm-13.exports"}
-    assert host.run("export-revoke", "12", "/srv/pool/x", "192.0.2.8").returncode == 0
+    assert host.run("reclaim", "volume-12", "/srv/pool/x", "192.0.2.8").returncode == 0
     assert {path.name for path in (host.etc / "exports.d").glob("openqrm-*")} == {"openqrm-13.exports"}

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _TAKEN = Irreversible(reason="access that was taken back is granted anew, under a new lease")
 _UNKNOWN = Irreversible(reason="no lease knows of this access")
+_LENT = Irreversible(reason="it is lent anew when it is needed")
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,10 @@ class ScriptExport:
         return facts.get(self._fact(context))
 
     def grants(self, context: StorageContext, facts: Facts) -> Sequence[Grant]:
-        """Those of the storage's pool; what others export from elsewhere is no matter of this storage."""
+        """Ours, wherever they lie, and others' of the storage's pool; what else they export is no matter of ours."""
         place = context.pool.place if isinstance(context.pool, Placed) else ""
-        return [grant for grant in self.found(context, facts).grants if within(grant.location, place)]
+        found = self.found(context, facts).grants
+        return [grant for grant in found if grant.volume or within(grant.location, place)]
 
     def authorize(
         self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
@@ -220,4 +222,45 @@ class ScriptExport:
             host=context.host,
             argv=("sh", "-c", script(self.package, *self.scripts), "export", "facts", *self.about_host(context)),
             parse=self.parse,
+        )
+
+
+class ScriptLender(ScriptExport):
+    """Implements `Lends` as well, but for `lent`. Its script has two more verbs, behind the same gate:
+
+    - `lend HOST... VOLUME LOCATION CLIENT SOFTWARE...`, where SOFTWARE is what `made_with` says: CLIENT may read
+      LOCATION, now and after a restart, beside whoever else may.
+    - `reclaim HOST... VOLUME LOCATION CLIENT` ends when it may not, and nobody else has noticed.
+    """
+
+    def lend(self, context: StorageContext, volume: Volume, location: str, client: Client, facts: Facts) -> Steps:
+        """One more client may read. Undo reclaims. The errors of `known_as` and `check`."""
+        found = self.found(context, facts)
+        self.check(context, found)
+        words = (f"volume-{volume.id}", location, self.known_as(client))
+        return (
+            Run(
+                name="lend",
+                title=f"Export {location} to {client.name} to read",
+                host=context.host,
+                do=self.command(context, "lend", *words, *self.made_with(context, found)),
+                undo=self.command(context, "reclaim", *words),
+                gate=Gate(volume=f"volume-{volume.id}", generation=volume.generation),
+                timeout=self.seconds,
+            ),
+        )
+
+    def reclaim(self, context: StorageContext, volume: Volume, location: str, client: Client, facts: Facts) -> Steps:
+        """It may read no longer. The errors of `known_as`."""
+        del facts  # as for revoke
+        return (
+            Run(
+                name="reclaim",
+                title=f"Take {location} back from {client.name}, which read it",
+                host=context.host,
+                do=self.command(context, "reclaim", f"volume-{volume.id}", location, self.known_as(client)),
+                undo=_LENT,
+                gate=Gate(volume=f"volume-{volume.id}", generation=volume.generation),
+                timeout=self.seconds,
+            ),
         )

@@ -1,72 +1,54 @@
-"""What a storage host says about its NFS server."""
+"""What the NFS servers of a storage host give to whom: what they serve, and what they will serve after a restart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING, Literal
+import re
+from collections import defaultdict
 
-from openqrm.plugin_api.facts import Fact
-from openqrm.plugins.storage.nfs.tables import Given, given
+from openqrm.plugin_api.drivers import Grant
+from openqrm.plugin_api.script_export import ExportFacts, parse
+from openqrm.plugins.storage.nfs.access import Access
+from openqrm.plugins.storage.nfs.servers.ganesha import tables as ganesha
+from openqrm.plugins.storage.nfs.servers.kernel import tables as kernel
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from openqrm.plugin_api.drivers import StorageContext
-    from openqrm.plugins.storage.nfs.plugin import NfsSettings
-
-Server = Literal["ganesha", "kernel", "none"]
-_SERVERS: dict[str, Server] = {"ganesha": "ganesha", "kernel": "kernel", "none": "none"}
-
-
-@dataclass(frozen=True)
-class ExportFacts:
-    """The host's NFS server. `persistent`: nfs-ganesha reads our exports when it starts; `bus`: a D-Bus client;
-    `expires`: the kernel's can be told to end what a client has under way; `silent`: nfs-ganesha does not answer."""
-
-    server: Server
-    running: bool
-    persistent: bool
-    bus: str
-    given: tuple[Given, ...]
-    expires: bool = False
-    silent: bool = False
-
-
-@cache
-def script(*names: str) -> str:
-    """Shell scripts of this plug-in, one after the other."""
-    folder = files(__package__).joinpath("scripts")
-    return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
-
-
-def export_fact(context: StorageContext, settings: NfsSettings) -> Fact[ExportFacts]:
-    """Server software, whether it runs, and what it gives to whom."""
-    directories = (settings.ganesha_exports, settings.kernel_exports)
-    return Fact(
-        name="nfs-export",
-        host=context.host,
-        argv=("sh", "-c", script("exports", "export-facts"), "export-facts", *directories),
-        parse=parse_export,
-    )
-
-
-def _lines(output: str) -> Iterator[tuple[str, list[str]]]:
-    for line in output.splitlines():
-        word, *values = line.split()
-        yield word, values
+_NOTE = re.compile(r"# openqrm (grant|lent) (volume-\d+) (\S+) (\d+) (/\S*)$")
+_BY_HAND = ("", -1)
 
 
 def parse_export(output: str) -> ExportFacts:
-    """The output of `export-facts`. ValueError or KeyError for something else."""
-    single = {word: values[0] for word, values in _lines(output) if word not in ("file", "live")}
-    return ExportFacts(
-        server=_SERVERS[single["server"]],
-        running=single["running"] == "yes",
-        persistent=single["persistent"] == "yes",
-        bus=single.get("bus", ""),
-        given=given(output),
-        expires=single.get("expires") == "yes",
-        silent=single.get("silent") == "yes",
+    """The output of `export facts`. ValueError for anything else.
+
+    `has` is whether servers are "running" or "installed" (`ganesha`, `kernel`), that nfs-ganesha reads our exports when
+    it starts (`persistent`), a D-Bus client (`bus`), that nfs-ganesha runs and does not answer (`silent`), and that the
+    kernel's server can be told to end what a client has under way (`expires`).
+    """
+    of_host: list[str] = []
+    of_grants: list[str] = []
+    for line in output.splitlines():
+        (of_grants if line.startswith(("file ", "live ")) else of_host).append(line)
+    return ExportFacts(parse("\n".join(of_host)).has, _grants(of_grants))
+
+
+def _grants(lines: list[str]) -> tuple[Grant, ...]:
+    """Every access, each once: what our notes explain with their words."""
+    notes: defaultdict[Access, list[tuple[str, int]]] = defaultdict(list)
+    files: defaultdict[str, list[str]] = defaultdict(list)
+    live: defaultdict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        kind, _, rest = line.partition(" ")
+        where, _, text = rest.partition(" ")
+        if kind == "live":
+            live[where].append(text)
+        elif note := _NOTE.match(text):
+            notes[Access(note[5], note[3], note[1] == "grant")].append((note[2], int(note[4])))
+        else:
+            files[where].append(text)
+    found = [
+        *ganesha.accesses({where: own for where, own in files.items() if where.endswith(".conf")}, live["ganesha"]),
+        *kernel.accesses({where: own for where, own in files.items() if not where.endswith(".conf")}, live["kernel"]),
+    ]
+    return tuple(
+        Grant(volume, one.client, generation, one.path, writes=one.writes)
+        for one in dict.fromkeys(found)
+        for volume, generation in notes.get(one, [_BY_HAND])
     )
