@@ -210,7 +210,10 @@ class PoolDriver(Protocol):
         """Make `volume` a 1:1 copy of `source`, copy-on-write where the host can."""
 
     def fill(self, context: StorageContext, volume: Volume, archive: str, facts: Facts) -> Steps:
-        """Unpack a tar archive (plain or gzip, a file on the host) into a new volume; owners, links, xattrs kept."""
+        """Unpack a tar archive (plain or gzip, a file on the host) into a new volume; owners, links, xattrs kept.
+
+        A pool of block devices may take a disk image too (raw with a partition table, or qcow2): the disk as it is.
+        """
 
     def location(self, context: StorageContext, volume: Volume) -> str:
         """Where the volume is on the host: a directory or a device."""

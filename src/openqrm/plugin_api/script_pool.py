@@ -9,9 +9,10 @@ A plug-in has `scripts/pool` beside its code and a class that names its package:
 It is run on the storage host as `pool VERB PLACE [NAME ID SIZE_MB [MORE]]`, where PLACE is `place` of the pool's
 settings (`Placed`):
 
-- `facts PLACE` changes nothing and says, one a line: `free_mb NUMBER`, `volume NAME [SIZE_MB]` for each volume,
-  `leftover PATH` for what is none, `lacks CAPABILITY` for a declared one that this host has not, and `has WORD [VALUE]`
-  for what else the class wants to know. It ends with `ABSENT` when PLACE is not there.
+- `facts PLACE` changes nothing and says, one a line: `free_mb NUMBER`, `volume NAME [SIZE_MB [USED_MB]]` for each
+  volume (with USED_MB: what it may still take of its size is not free for others), `leftover PATH` for what is none,
+  `lacks CAPABILITY` for a declared one that this host has not, and `has WORD [VALUE]` for what else the class wants to
+  know. It ends with `ABSENT` when PLACE is not there.
 - `create`, `clone` (MORE: where the source is), `fill` (MORE: a tar archive), `remove`, and `undo` of the first three,
   which leaves alone what was not made for volume ID. They run behind the host gate, so never two at once for one
   volume; each is idempotent, and leaves the whole or nothing.
@@ -49,14 +50,20 @@ _GROWN = Irreversible(reason="a file system is not shrunk; the room it got does 
 
 @dataclass(frozen=True)
 class ScriptFacts:
-    """What `facts` said; `volumes` are sizes in MB by name, 0 where a volume has none. `has` is by word; a word without
-    a value has an empty one."""
+    """What `facts` said; `volumes` are sizes in MB by name, 0 where a volume has none, and `used` what they take, where
+    that was said. `has` is by word; a word without a value has an empty one."""
 
     free_mb: int
     volumes: dict[str, int]
     leftovers: tuple[str, ...]
     lacks: frozenset[str]
     has: Mapping[str, str]
+    used: Mapping[str, int]
+
+    @property
+    def promised_mb(self) -> int:
+        """What volumes may still take of the free space."""
+        return sum(max(self.volumes[name] - used, 0) for name, used in self.used.items())
 
 
 def parse(output: str) -> ScriptFacts:
@@ -70,25 +77,28 @@ def parse(output: str) -> ScriptFacts:
     volumes = [words for words in (entry.split() for entry in said["volume"]) if _is_volume(words)]
     return ScriptFacts(
         free_mb=int(said["free_mb"][0]) if said["free_mb"] else 0,
-        volumes={words[0]: int(words[1]) if len(words) == 2 else 0 for words in volumes},
+        volumes={words[0]: int(words[1]) if len(words) > 1 else 0 for words in volumes},
         leftovers=tuple(said["leftover"]),
         lacks=frozenset(said["lacks"]),
         has={word: value for word, _, value in (entry.partition(" ") for entry in said["has"])},
+        used={words[0]: int(words[2]) for words in volumes if len(words) > 2},
     )
 
 
 def _is_volume(words: list[str]) -> bool:
-    """A name, and its size if that is known; somebody's directory may have any name."""
-    fits = 1 <= len(words) <= 2 and re.fullmatch(NAME_PATTERN, words[0]) is not None
-    return fits and (len(words) == 1 or words[1].isdigit())
+    """A name, and its sizes if they are known; somebody's directory may have any name."""
+    fits = 1 <= len(words) <= 3 and re.fullmatch(NAME_PATTERN, words[0]) is not None
+    return fits and all(word.isdigit() for word in words[1:])
 
 
 class ScriptPool:
-    """Implements `PoolDriver`. `seconds` is what a copy or removal of a whole image may take."""
+    """Implements `PoolDriver`. `seconds` is what a copy or removal of a whole image may take, `when_full` what to do
+    when there is no room."""
 
     package: ClassVar[str]
     scripts: ClassVar[tuple[str, ...]] = ("pool",)
     seconds: ClassVar[float] = 7200
+    when_full: ClassVar[str] = "ask for less, or make room"
 
     def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
         """One question: `facts PLACE`."""
@@ -195,13 +205,16 @@ class ScriptPool:
         self, context: StorageContext, volume: Volume, facts: Facts, size_mb: int | None = None, now_mb: int = 0
     ) -> None:
         """Raise NoCapacityError unless `size_mb`, the volume's unless given, fit in place of `now_mb`."""
-        free = self._there(context, facts).free_mb
+        found = self._there(context, facts)
         asked = volume.size_mb if size_mb is None else size_mb
-        if asked - now_mb > free:
+        if asked - now_mb > found.free_mb - found.promised_mb:
             more = f"{asked - now_mb} MB more" if now_mb else f"{asked} MB"
+            promised = f", of which its volumes may still take {found.promised_mb} MB" if found.promised_mb else ""
             raise NoCapacityError(
-                f"volume {volume.name} asks for {more}; storage {context.storage.name} has {free} MB free",
+                f"volume {volume.name} asks for {more}; storage {context.storage.name} has {found.free_mb} MB "
+                f"free{promised}",
                 field="size_mb",
+                remedy=self.when_full,
             )
 
 

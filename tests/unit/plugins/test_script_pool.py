@@ -73,10 +73,19 @@ def test_what_a_host_lacks_is_not_confirmed(pool: ScriptPool) -> None:
 
 
 def test_somebodys_directory_of_any_name_is_no_volume() -> None:
-    assert parse("free_mb 5\nvolume web 7\nvolume web big\nvolume a b c\nvolume \nvolume db\n").volumes == {
+    assert parse(
+        "free_mb 5\nvolume web 7\nvolume web big\nvolume a b c\nvolume a 1 2 3\nvolume \nvolume db\n"
+    ).volumes == {
         "web": 7,
         "db": 0,
     }
+
+
+def test_what_volumes_may_still_take_is_not_free(pool: ScriptPool) -> None:
+    said = facts(pool, "free_mb 300\nvolume web 200 80\nvolume full 50 60\nvolume db 100\n")
+    with pytest.raises(NoCapacityError, match="has 300 MB free, of which its volumes may still take 120 MB"):
+        pool.create(CONTEXT, VOLUME.model_copy(update={"size_mb": 181}), said)
+    assert pool.create(CONTEXT, VOLUME.model_copy(update={"size_mb": 180}), said)
 
 
 def test_words_that_only_the_class_understands() -> None:

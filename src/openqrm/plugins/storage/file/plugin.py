@@ -57,6 +57,7 @@ PLUGIN = Plugin(
     ),
     about=(
         "The storage host needs e2fsprogs and util-linux, which every Linux has, and xfsprogs or btrfs-progs to grow "
-        "volumes that hold such a file system. Copies take no time and no room on btrfs and on XFS with reflink."
+        "volumes that hold such a file system, and qemu-utils to take disk images. Copies take no time "
+        "and no room on btrfs and on XFS with reflink."
     ),
 )
