@@ -1,4 +1,4 @@
-"""What a test of the real thing needs of the machine: missing in CI it fails, on a laptop it is skipped with the reason."""
+"""What a test of the real thing needs missing in CI it fails, elsewhere it is skipped, with the reason."""
 
 from __future__ import annotations
 
