@@ -243,6 +243,27 @@ def test_a_move_waits_for_an_idle_machine_when_asked_to() -> None:
     run(story, machines=1, appliances=2)
 
 
+def test_how_far_the_machine_has_copied_is_shown_with_the_operation() -> None:
+    async def story(centre: Datacentre) -> None:
+        def half(writer: Writer, order: MachineOrder) -> None:
+            centre.obeying.endless.add(order.id)
+            writer.update(order, text="copied 5 GB")
+
+        centre.obeying.halfway = half
+        operation = centre.call("image.move", "image1", {"to_id": "fake2"})
+        running = asyncio.ensure_future(centre.finish())
+        while not centre.obeying.endless:
+            await asyncio.sleep(1)
+        await asyncio.sleep(5)
+        work = centre.site.work(operation.id)
+        assert work.record("copied").output == {"progress": 50, "text": "copied 5 GB"}
+        centre.obeying.endless.clear()
+        await running
+        assert centre.site.status(operation.id) is OperationStatus.DONE
+
+    run(story)
+
+
 def test_a_named_machine_copies() -> None:
     async def story(centre: Datacentre) -> None:
         centre.call("image.move", "image1", {"to_id": "fake2", "resource_id": "node-102"})

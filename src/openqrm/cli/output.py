@@ -62,6 +62,9 @@ def steps(found: Sequence[dict[str, Any]]) -> None:
         tries = f" ({step['attempts']} tries)" if step["attempts"] > 1 else ""
         print(f"{number:3}  {clean(step['status']).ljust(width)}  {clean(step['title'] or step['name'])}{tries}")
         error = step["error"] or {}
+        far = step["output"].get("text") if step["status"] == "acting" else ""
+        if far:
+            print(f"{'':{7 + width}}{step['output'].get('progress', 0):3}% {clean(far)}")
         lines = [str(error.get("detail", "")), *str(error.get("output", "")).splitlines()]
         if error.get("remedy"):
             lines.append(f"→ {error['remedy']}")

@@ -21,7 +21,7 @@ from openqrm.domain.errors import (
 )
 from openqrm.domain.operation import Operation, OperationStatus
 from openqrm.engine import commandlog
-from openqrm.engine.following import LONG_SECONDS, Following
+from openqrm.engine.following import LONG_SECONDS, Following, WaitProgress
 from openqrm.engine.messages import (
     Act,
     Cancel,
@@ -298,6 +298,7 @@ class _Try:
         """Look, then sleep until something changed; the deadline counts from the step's recorded start."""
         ports, execution = self.ports, self.execution
         begun = self.work.record(step.name).started_at
+        about = WaitProgress(ports.database, execution.offload, self.hold, step.name)
         execution._waiting += 1  # noqa: SLF001  # its own helper
         try:
             with ports.notifier.listening(domain_only) as wakeup:
@@ -306,6 +307,8 @@ class _Try:
                     outcome = self._judged(step, now, begun, operation, progress)
                     if outcome is not None:
                         return outcome
+                    if step.timeout >= LONG_SECONDS and isinstance(self.command, Act):
+                        await about.show(now, progress.percent, progress.text)
                     left = (begun or now) + timedelta(seconds=self._deadline(step)) - now
                     await wakeup.wait(max(0.001, min(ports.poll_seconds, left.total_seconds())))
                     if execution._waiting > 8:  # noqa: SLF001
@@ -328,7 +331,8 @@ class _Try:
         if (operation.owner, operation.epoch) != (self.hold.owner, self.hold.epoch):
             raise StaleError(f"operation {operation.id} was taken over")
         if progress.done:
-            return Outcome(Succeeded(dict(progress.output)))
+            said = {"text": progress.text} if step.timeout >= LONG_SECONDS else {}  # in place of what was shown
+            return Outcome(Succeeded(said | dict(progress.output)))
         if operation.cancel_requested and operation.status is OperationStatus.RUNNING and not operation.forward_only:
             return Outcome(Cancel())
         if progress.failed is not None:

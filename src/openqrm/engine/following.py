@@ -1,12 +1,13 @@
-"""How far a long command is: asked of its host while it runs, and shown with its step and its operation.
+"""How far a long step is: a command is asked of its host while it runs, a wait knows it from its condition.
 
+It is shown with the step and its operation.
 What is shown is no part of the journal's truth: it is written beside it, only while the step acts and is ours.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from openqrm.engine.ports import Reporting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from datetime import datetime
 
     from openqrm.engine.execution import Offload
     from openqrm.engine.journal import Hold
@@ -67,15 +69,42 @@ class Following:
                 shown = None
 
     def _show(self, percent: int, text: str) -> None:
-        """Write it down, unless the operation is no longer ours or the step has ended. UnavailableError."""
-        with self.database.write() as writer:
-            operation = writer.get(Operation, self.hold.operation_id)
-            record = writer.one(StepRecord, operation_id=self.hold.operation_id, name=self.step)
-            ours = (operation.owner, operation.epoch) == (self.hold.owner, self.hold.epoch)
-            if record is None or not ours or record.status is not StepStatus.ACTING:
-                return
-            writer.update(record, output={"progress": percent, "text": self.mask(text)[:KEPT_TEXT]})
-            if operation.status is OperationStatus.RUNNING:
-                steps = writer.find(StepRecord, operation_id=self.hold.operation_id)
-                done = sum(each.status is StepStatus.DONE for each in steps)
-                writer.update(operation, progress=min(99, (100 * done + percent) // len(steps)))
+        show(self.database, self.hold, self.step, percent, self.mask(text))
+
+
+def show(database: Database, hold: Hold, step: str, percent: int, text: str) -> None:
+    """Write it down, unless the operation is no longer ours or the step has ended. UnavailableError."""
+    with database.write() as writer:
+        operation = writer.get(Operation, hold.operation_id)
+        record = writer.one(StepRecord, operation_id=hold.operation_id, name=step)
+        ours = (operation.owner, operation.epoch) == (hold.owner, hold.epoch)
+        if record is None or not ours or record.status is not StepStatus.ACTING:
+            return
+        writer.update(record, output={"progress": percent, "text": text[:KEPT_TEXT]})
+        if operation.status is OperationStatus.RUNNING:
+            steps = writer.find(StepRecord, operation_id=hold.operation_id)
+            done = sum(each.status is StepStatus.DONE for each in steps)
+            writer.update(operation, progress=min(99, (100 * done + percent) // len(steps)))
+
+
+@dataclass
+class WaitProgress:
+    """What a wait has shown of its condition's progress: at most every `ASK_SECONDS`, and only what is new."""
+
+    database: Database
+    offload: Offload
+    hold: Hold
+    step: str
+    shown: tuple[int, str] = (0, "")
+    at: datetime | None = None
+
+    async def show(self, now: datetime, percent: int, text: str) -> None:
+        """Show it, if it says how far it is and its time has come. Never fails by itself."""
+        found = (min(percent, 99), text)
+        if percent <= 0 or found == self.shown:
+            return
+        if self.at is not None and (now - self.at).total_seconds() < ASK_SECONDS:
+            return
+        self.shown, self.at = found, now
+        with suppress(UnavailableError):
+            await self.offload(lambda: show(self.database, self.hold, self.step, *found))

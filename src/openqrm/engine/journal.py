@@ -81,9 +81,9 @@ class Journal(Protocol):
         """Own up to `limit` operations that can run now, oldest first, each at a new epoch.
 
         An operation can run if it is queued, running or undoing, its `not_before` has passed, nobody alive owns it,
-        every step is of a known kind and version, and it is the first of those that have a target, or behind others only
-        that share the target as it does. A controller that is not alive itself gets nothing: it would claim its own
-        work a second time.
+        every step is of a known kind and version, and it is the first of those that have a target, or behind others
+        only that share the target as it does. A controller that is not alive itself gets nothing: it would claim its
+        own work a second time.
         """
 
     def release(self, hold: Hold) -> None:

@@ -25,6 +25,8 @@ OPEN = ("acknowledged", "open")
 UNCLEAN = 2
 """A deployment failed and its mounts could not be undone: the machine restarts, and only its next boot is idle."""
 _TEXT = 1000
+_TOLD = frozenset({"transfer", "grab"})
+"""Long work, whose end says what was done (bytes and seconds)."""
 _FULFILLED_BY_BOOT = frozenset({"idle", "reboot", "poweroff"})
 
 
@@ -155,6 +157,9 @@ def done(writer: Writer, session: Session, message: Done) -> None:
             states.apply(writer, resource, "phase", "deploy-failed")
         return
     writer.update(order, state="done", progress=100, text=text)
+    if order.verb in _TOLD:
+        words = f"{resource.name} has done its order to {order.verb}: {text}"
+        writer.event(words[:_TEXT], severity=Severity.INFO, source=SOURCE, about=resource, order_id=order.id)
     if order.verb == "idle" and session.stage is Stage.INITRAMFS:
         _idle_already(writer, resource, order)
     elif order.verb == "poweroff" and session.stage is Stage.INITRAMFS:

@@ -61,8 +61,15 @@ def gone(reader: Reader, call: ChangeCall) -> Progress:
     return Progress(done=not reader.count(Counter, name=call.arguments["called"]))
 
 
+def far(reader: Reader, call: ChangeCall) -> Progress:
+    """Whether the value of `called`, in percent, is 100."""
+    found = reader.one(Counter, name=call.arguments["called"])
+    percent = found.value if found else 0
+    return Progress(done=percent >= 100, percent=percent, text=f"{percent} MB are copied")
+
+
 CHANGES = {"thing.make": make_thing, "thing.unmake": unmake_thing, "thing.take": take}
-CONDITIONS = {"thing.there": there, "thing.gone": gone, "user.known": known}
+CONDITIONS = {"thing.there": there, "thing.gone": gone, "thing.far": far, "user.known": known}
 
 
 def play(story: Callable[[Site, FakeHosts, VirtualLoop], Awaitable[None]]) -> None:

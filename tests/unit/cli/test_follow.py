@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from openqrm.cli import output
 from openqrm.cli.follow import Progress
 
 if TYPE_CHECKING:
@@ -26,3 +27,16 @@ def test_only_what_had_an_effect_is_shown_as_undone(capsys: pytest.CaptureFixtur
     ]
     Progress(quiet=False).show({"progress": 0, "status": "undoing"}, steps)
     assert capsys.readouterr().err.split() == ["\u21b6", "grant", "\u21b6", "ready", "\u21b6", "mark"]
+
+
+def test_a_shown_operation_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """While it acts; not what it said when it was last asked."""
+    said = {"progress": 40, "text": "copied 4,000 bytes"}
+    acting = step("copied", "wait", "acting", attempts=1, output=said)
+    output.steps([acting, acting | {"status": "done"}, acting | {"status": "pending", "output": {}}])
+    assert capsys.readouterr().out.splitlines() == [
+        "  1  acting   copied",
+        "               40% copied 4,000 bytes",
+        "  2  done     copied",
+        "  3  pending  copied",
+    ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from openqrm.domain.operation import Operation, OperationStatus, StepStatus
+from openqrm.domain.operation import Counter, Operation, OperationStatus, StepStatus
 from openqrm.engine.following import ASK_SECONDS, LONG_SECONDS
-from openqrm.plugin_api.steps import Command, Gate
+from openqrm.plugin_api.steps import Command, Gate, Wait
 from openqrm.plugin_api.values import MASK, Secret
 from openqrm.testing.things import play, run
 
@@ -89,5 +89,57 @@ def test_nothing_is_written_for_an_operation_that_another_controller_took() -> N
         assert site.work(operation.id).steps[0].output == {}
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+    play(story)
+
+
+def _copied(seconds: float) -> Wait:
+    return Wait(name="copied", condition="thing.far", arguments={"called": "copy"}, timeout=seconds)
+
+
+async def _seen(site: Site, step: Wait, *, pause: float) -> tuple[list[tuple[int, object]], Operation]:
+    """What was shown while the condition got on by 10 % every `pause` seconds."""
+    with site.database.write() as writer:
+        copy = writer.insert(Counter(name="copy"))
+    operation = site.enqueue([run("a"), step])
+    running = asyncio.ensure_future(site.run())
+    seen: dict[tuple[int, object], None] = {}
+    for percent in range(0, 110, 10):
+        with site.database.write() as writer:
+            writer.update(writer.get(Counter, copy.id), value=percent)
+        for _ in range(10):
+            await asyncio.sleep(pause / 10)
+            work = site.work(operation.id)
+            if work.steps[1].status is StepStatus.ACTING:
+                seen[work.operation.progress, work.steps[1].output.get("text")] = None
+    await running
+    work = site.work(operation.id)
+    assert work.operation.status is OperationStatus.DONE
+    return [one for one in seen if one[1]], work.operation
+
+
+def test_how_far_a_long_wait_is_is_shown_while_it_waits() -> None:
+    async def story(site: Site, hosts: FakeHosts, loop: VirtualLoop) -> None:
+        seen, operation = await _seen(site, _copied(LONG_SECONDS), pause=2 * ASK_SECONDS)
+        assert seen == [((100 + 10 * part) // 2, f"{10 * part} MB are copied") for part in range(1, 10)]
+        assert operation.progress == 100
+        assert site.work(operation.id).record("copied").output == {"text": "100 MB are copied"}
+
+    play(story)
+
+
+def test_what_changes_all_the_time_is_written_now_and_then() -> None:
+    async def story(site: Site, hosts: FakeHosts, loop: VirtualLoop) -> None:
+        seen, _ = await _seen(site, _copied(LONG_SECONDS), pause=ASK_SECONDS / 4)
+        assert 2 <= len(seen) <= 4
+
+    play(story)
+
+
+def test_a_short_wait_shows_nothing() -> None:
+    async def story(site: Site, hosts: FakeHosts, loop: VirtualLoop) -> None:
+        seen, operation = await _seen(site, _copied(LONG_SECONDS - 1), pause=ASK_SECONDS)
+        assert seen == []
+        assert site.work(operation.id).record("copied").output == {}
 
     play(story)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from openqrm.domain.errors import ForbiddenError, NotFoundError
+from openqrm.domain.event import Event
 from openqrm.domain.lease import LeaseState, Loan
 from openqrm.domain.operation import Operation
 from openqrm.domain.resource import Desired, Health, MachineOrder, Phase, Resource
@@ -140,6 +141,10 @@ def test_its_own_word_that_the_transfer_is_over_is_proof_if_it_is_clean(
     judged = worker.progress("worker.transferred")
     assert judged.done is (status == 0)
     assert bool(judged.failed) is (status != 0)
+    with worker.world.database.read() as reader:
+        told = [event.text for event in reader.find(Event)]
+    ended = "could not transfer" if status else "has done its order to transfer"
+    assert told[-1].endswith(f" {ended}: words")
     worker.recall()
     restarts = [order for order in worker.world.orders(worker.resource_id) if order.verb == "reboot"]
     assert not restarts, "it is over: nothing is to be called off"
