@@ -18,6 +18,7 @@ from openqrm.plugins.storage.nfs.plugin import PLUGIN as NFS
 from openqrm.testing.access_aoe import AoeAccess
 from openqrm.testing.access_iscsi import IscsiAccess
 from openqrm.testing.access_nfs import NfsAccess
+from openqrm.testing.storage_attributes import check_attributes_are_listed
 from openqrm.testing.storage_machine import DEAD, STORAGE, RealStorageMachine, storage_machine
 from openqrm.testing.storage_subject import Subject
 from openqrm.testing.storage_suite import ExportSuite, PoolSuite
@@ -192,6 +193,9 @@ class TestLvmTree(PoolSuite):
         await subject.drop(volume)
         look = 'grep -c "$1 " /etc/fstab || true; ls -d "$1" 2>/dev/null || true'
         assert await subject.shell(look, subject.where(volume)) == "0\n"
+
+    async def test_extended_attributes_are_listed_for_what_mounts_by_nfs(self, subject: Subject) -> None:
+        await check_attributes_are_listed(subject)
 
     async def test_copies_are_file_systems_of_their_own(self, subject: Subject) -> None:
         """An NFS server tells file systems apart by their UUID."""

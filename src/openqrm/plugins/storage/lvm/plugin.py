@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,7 @@ class LvmSettings(BaseModel):
     """Where the volumes are, and how they are made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str] = "block"
 
     volume_group: Annotated[
         str,
@@ -46,21 +47,18 @@ class LvmSettings(BaseModel):
 
     @property
     def place(self) -> str:
-        """Apart from what the pool for trees keeps in the same volume group, and other thin pools."""
-        return f"{self.volume_group}/block" + (f"/{self.thin_pool}" if self.thin else "")
+        """A volume group may have volumes of both kinds, and several thin pools: each is a place of its own."""
+        return f"{self.volume_group}/{self.kind}" + (f"/{self.thin_pool}" if self.thin else "")
 
 
 class LvmTreeSettings(LvmSettings):
     """The same; each volume has a file system, which the storage host mounts at /VOLUME-GROUP/NAME."""
 
-    @property
-    def place(self) -> str:
-        """Apart from what the pool for block devices keeps in the same volume group, and other thin pools."""
-        return f"{self.volume_group}/tree" + (f"/{self.thin_pool}" if self.thin else "")
+    kind: ClassVar[str] = "tree"
 
 
 _CAPABILITIES = frozenset({Cap.CLONE, Cap.CLONE_COW, Cap.FILL, Cap.SNAPSHOT, Cap.RESIZE, Cap.LIST})
-_DRIVER = "openqrm.plugins.storage.lvm.driver"
+_DRIVER = "openqrm.plugins.storage.lvm.driver:LvmPool"
 
 PLUGIN = Plugin(
     name="lvm-storage",
@@ -69,8 +67,8 @@ PLUGIN = Plugin(
     summary="Logical volumes: clones and snapshots in an instant, for NFS, iSCSI, AoE and NBD",
     module="openqrm.plugins.storage.lvm",
     provides=(
-        Pool("lvm", Medium.BLOCK, _CAPABILITIES, f"{_DRIVER}:LvmPool", LvmSettings),
-        Pool("lvm-tree", Medium.TREE, _CAPABILITIES, f"{_DRIVER}:LvmTreePool", LvmTreeSettings, prefix="lvm"),
+        Pool("lvm", Medium.BLOCK, _CAPABILITIES, _DRIVER, LvmSettings),
+        Pool("lvm-tree", Medium.TREE, _CAPABILITIES, _DRIVER, LvmTreeSettings, prefix="lvm"),
     ),
     about="The storage host needs a volume group with free space, lvm2, thin-provisioning-tools and e2fsprogs.",
 )
