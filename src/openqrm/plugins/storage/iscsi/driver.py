@@ -7,98 +7,77 @@ for this grant. An address proves nothing here, and tgt lets in whoever fits eit
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from openqrm.domain.errors import InvalidError, MissingDependencyError, UnsupportedError
-from openqrm.plugin_api.drivers import Placed, SanDisk
-from openqrm.plugin_api.steps import Command, Gate, Irreversible, Run
-from openqrm.plugins.storage.iscsi.facts import PREFIX, grants_of, iscsi_fact, script
+from openqrm.plugin_api.drivers import SanDisk
+from openqrm.plugin_api.script_export import ScriptExport, mac_of
+from openqrm.plugins.storage.iscsi.facts import PREFIX, parse_iscsi
 from openqrm.plugins.storage.iscsi.plugin import IscsiSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from openqrm.domain.storage import Volume
-    from openqrm.plugin_api.drivers import Client, Grant, StorageContext
-    from openqrm.plugin_api.facts import Fact, Facts
+    from openqrm.plugin_api.drivers import Client, StorageContext
+    from openqrm.plugin_api.facts import Facts
+    from openqrm.plugin_api.script_export import ExportFacts
     from openqrm.plugin_api.steps import Steps
 
+LIO = ("servers/lio/server", "servers/lio/program", "servers/lio/end")
+"""A function of the shell, with a program in Python in it."""
 LUN = 1
 """Of every volume, in its own target. tgt keeps 0 for itself."""
-SECONDS = 60
 CHAP = "chap"
 PLACES = r"^(/[A-Za-z0-9_][A-Za-z0-9._+@-]*)+$"
 """Paths that need no quoting in the configuration of any server."""
 
 
-class IscsiExport:
+class IscsiExport(ScriptExport):
     """Hands a device or an image file to exactly one initiator, by tgt or by the kernel's server (LIO)."""
 
-    def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
-        """The server software, and the grants there are."""
-        return (iscsi_fact(context),)
-
-    def grants(self, context: StorageContext, facts: Facts) -> Sequence[Grant]:
-        """What both servers give now, sessions that are open, and what is in their configuration."""
-        place = context.pool.place if isinstance(context.pool, Placed) else ""
-        return grants_of(facts.get(iscsi_fact(context)), place)
+    package = "openqrm.plugins.storage.iscsi"
+    scripts = ("shell:say", "shell:durable", "shell:runs", "servers/tgt/server", *LIO, "export")
+    secret = CHAP
+    seconds = 60
+    parse = staticmethod(parse_iscsi)
 
     def authorize(
         self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
     ) -> Steps:
-        """A target of its own for one initiator. Takes the volume from whoever had it. Undo revokes.
-
-        InvalidError for a client without MAC, MissingDependencyError, UnsupportedError.
-        """
-        server = self._server(context, facts)
+        """A target of its own for one initiator. InvalidError for a path that cannot be configured."""
         if not re.fullmatch(PLACES, location):
             raise InvalidError(f"{location} cannot be written into a server's configuration", field="name")
-        settings = _settings(context)
-        words = (server, str(volume.id), location, initiator(client), str(generation), str(settings.port))
-        granted = Run(
-            name="authorize",
-            title=f"Give {location} to {client.name} over iSCSI",
-            host=context.host,
-            # The script is an argument here, because the secret is on standard input.
-            do=Command(argv=("sh", "-c", script("grant"), "grant", *words), input=client.secrets[CHAP]),
-            undo=_revocation(volume.id),
-            gate=Gate(volume=f"volume-{volume.id}", generation=generation),
-            timeout=SECONDS,
-        )
-        return (granted,)
+        return super().authorize(context, volume, location, client, generation, facts)
 
-    def revoke(
-        self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
-    ) -> Steps:
-        """No server of the host gives it any more, its sessions are closed, and each server said so."""
-        del facts  # both servers are asked, whichever runs: the host's software may have changed since the grant
-        revoked = Run(
-            name="revoke",
-            title=f"Take {location} back from {client.name}",
-            host=context.host,
-            do=_revocation(volume.id),
-            undo=Irreversible(reason="access that was taken back is granted anew, under a new lease"),
-            gate=Gate(volume=f"volume-{volume.id}", generation=generation),
-            timeout=SECONDS,
-        )
-        return (revoked,)
+    def check(self, context: StorageContext, found: ExportFacts) -> None:
+        """There is a server, and what it gives outlives it. MissingDependencyError, UnsupportedError."""
+        (server,), name = self.made_with(context, found), context.storage.name
+        if server == "none":
+            raise MissingDependencyError(
+                f"the host of storage {name} has no iSCSI server",
+                remedy="apt-get install tgt (or python3-rtslib-fb, for the kernel's) on it",
+            )
+        if server == "tgt" and "persistent" not in found.has:
+            raise UnsupportedError(
+                f"targets would be lost when tgtd on the host of storage {name} restarts: "
+                "tgt-admin does not read /etc/tgt/conf.d",
+                remedy="add the line `include /etc/tgt/conf.d/*.conf` to /etc/tgt/targets.conf",
+            )
 
-    def withdraw(self, context: StorageContext, grant: Grant, facts: Facts) -> Steps:
-        """A target of ours that no lease knows goes as a whole; of what was made by hand, this client or this unit."""
-        del facts  # as for revoke
-        if grant.volume:
-            taken = _revocation(int(grant.volume.removeprefix("volume-")))
-        else:
-            taken = Command(argv=("sh", "-s", "--", grant.location, grant.client), input=script("withdraw"))
-        withdrawn = Run(
-            name="withdraw",
-            title=f"Take {grant.location} back from {grant.client}",
-            host=context.host,
-            do=taken,
-            undo=Irreversible(reason="no lease knows this access"),
-            timeout=SECONDS,
-        )
-        return (withdrawn,)
+    def known_as(self, client: Client) -> str:
+        """A machine's own name: its MAC, which is what a machine has before it has anything else. InvalidError."""
+        return f"{PREFIX}:client-{mac_of(client).replace(':', '')}"
+
+    def about_grant(self, context: StorageContext, volume: Volume, client: Client) -> tuple[str, ...]:
+        """The port that LIO shall listen on."""
+        del volume, client
+        return (str(_settings(context).port),)
+
+    def made_with(self, context: StorageContext, found: ExportFacts) -> tuple[str, ...]:
+        """The server."""
+        wanted = _settings(context).server
+        return (found.has["server"] if wanted == "auto" else wanted,)
 
     def root_device(self, context: StorageContext, volume: Volume, location: str) -> str:
         """IQN and LUN."""
@@ -114,7 +93,7 @@ class IscsiExport:
             "ROOT_PORT": str(port),
             "ROOT_TARGET": target(volume),
             "ROOT_LUN": str(LUN),
-            "ROOT_INITIATOR": initiator(client),
+            "ROOT_INITIATOR": self.known_as(client),
             "ROOT_USER": user(volume),
             "FSTAB": f"/dev/disk/by-path/ip-{portal}:{port}-iscsi-{target(volume)}-lun-{LUN} / auto rw 0 0",
         }
@@ -124,31 +103,7 @@ class IscsiExport:
         del location
         host = f"[{context.address}]" if ":" in context.address else context.address
         uri = f"iscsi:{host}:6:{_settings(context).port}:{LUN:x}:{target(volume)}"
-        return SanDisk(uri, initiator(client), user(volume), secret=CHAP)
-
-    def _server(self, context: StorageContext, facts: Facts) -> str:
-        found, name = facts.get(iscsi_fact(context)), context.storage.name
-        wanted = _settings(context).server
-        server = found.server if wanted == "auto" else wanted
-        if server == "none":
-            raise MissingDependencyError(
-                f"the host of storage {name} has no iSCSI server",
-                remedy="apt-get install tgt (or python3-rtslib-fb, for the kernel's) on it",
-            )
-        if server == "tgt" and not found.persistent:
-            raise UnsupportedError(
-                f"targets would be lost when tgtd on the host of storage {name} restarts: "
-                "tgt-admin does not read /etc/tgt/conf.d",
-                remedy="add the line `include /etc/tgt/conf.d/*.conf` to /etc/tgt/targets.conf",
-            )
-        return server
-
-
-def initiator(client: Client) -> str:
-    """A machine's own name: its MAC, which is what a machine has before it has anything else. InvalidError."""
-    if not re.fullmatch(r"([0-9A-Fa-f]{2}[:-]?){5}[0-9A-Fa-f]{2}", client.mac):
-        raise InvalidError(f"{client.name} has no MAC to be known by", remedy=f"give resource {client.name} a MAC")
-    return f"{PREFIX}:client-{re.sub('[:-]', '', client.mac).lower()}"
+        return SanDisk(uri, self.known_as(client), user(volume), secret=CHAP)
 
 
 def target(volume: Volume) -> str:
@@ -159,10 +114,6 @@ def target(volume: Volume) -> str:
 def user(volume: Volume) -> str:
     """Who logs in, under the volume's last lease; `authorize` is told that generation."""
     return f"volume-{volume.id}-g{volume.generation}"
-
-
-def _revocation(volume_id: int) -> Command:
-    return Command(argv=("sh", "-s", "--", str(volume_id)), input=script("revoke"))
 
 
 def _settings(context: StorageContext) -> IscsiSettings:
