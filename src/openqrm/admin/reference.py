@@ -105,7 +105,8 @@ def _facts(registry: Registry, operation: Operation) -> str:
     if operation.waits:
         lines.append("may wait for a conflict to go away (`wait=true`, `--queue`)")
     if operation.destroys:
-        lines.append("destroys: the command line asks first")
+        when = " and ".join(f"`{name}` is {str(value).lower()}" for name, value in operation.destroys_when.items())
+        lines.append(f"destroys{f' when {when}' if when else ''}: the command line asks first")
     if operation.name in registry.owners:
         lines.append(f"comes with plug-in {registry.owners[operation.name]}")
     return "".join(f"- {line}\n" for line in lines) + "\n"

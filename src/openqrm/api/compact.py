@@ -66,6 +66,7 @@ def _operation(registry: Registry, operation: Operation) -> dict[str, Any]:
         "path": place.path,
         "target": operation.target.entity.name if operation.target else "",
         "destroys": operation.destroys,
+        "destroys_when": dict(operation.destroys_when),
         "waits": operation.waits,
         "reports": operation.reports,
         "queued": bool(operation.phases) or operation.name == "operation.rerun",

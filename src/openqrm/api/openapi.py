@@ -241,6 +241,7 @@ def _change(made: Document, endpoint: Endpoint) -> dict[str, Any]:
         "parameters": parameters,
         "responses": _answers(made, endpoint) | _refusals(_CHANGING),
         "x-destroys": operation.destroys,
+        **({"x-destroys-when": dict(operation.destroys_when)} if operation.destroys_when else {}),
     }
     if schema["properties"]:
         described["requestBody"] = {

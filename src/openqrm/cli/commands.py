@@ -141,15 +141,32 @@ def _operation(client: Client, schema: Schema, operation: dict[str, Any], rest: 
     for option in operation["arguments"]:
         if option["secret"] and option["required"] and option["path"][0] not in body:
             body[option["path"][0]] = _asked_secret(option)
-    _confirm(operation, given)
+    asks = _destroys(operation, body) and not (given.yes or given.dry_run)
     if operation.get("reports") and not given.dry_run:
-        return _reported(client, schema, operation, given, body)
+        asked = [given.target] if given.target is not None else _all(client, schema, operation["target"])
+        if asks and sys.stdin.isatty():
+            found = [_called_dry(client, operation, target, body) for target in asked]
+            if not reports.planned(found):
+                return OK
+        if asks:
+            _confirm(operation, given)
+        return _reported(client, operation, given, body, asked)
+    if asks:
+        _confirm(operation, given)
     return _called(client, schema, operation, given, body)
 
 
-def _reported(client: Client, schema: Schema, operation: dict[str, Any], given: Any, body: dict[str, Any]) -> int:
+def _called_dry(client: Client, operation: dict[str, Any], target: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The steps that it would take."""
+    path = operation["path"].replace("{which}", quote(target, safe=""))
+    found: list[dict[str, Any]] = client.request(operation["method"], f"{path}?dry_run=true", body or None).data[
+        "steps"
+    ]
+    return found
+
+
+def _reported(client: Client, operation: dict[str, Any], given: Any, body: dict[str, Any], asked: Sequence[str]) -> int:
     """One or all of what the operation can look at, one after the other, and what was found."""
-    asked = [given.target] if given.target is not None else _all(client, schema, operation["target"])
     ended = []
     for target in asked:
         path = operation["path"].replace("{which}", quote(target, safe=""))
@@ -220,10 +237,16 @@ def _queued(client: Client, queued: dict[str, Any], schema: Schema, *, wait: boo
     return OK
 
 
+def _destroys(operation: dict[str, Any], body: dict[str, Any]) -> bool:
+    """With these arguments."""
+    when = operation.get("destroys_when", {}).items()
+    return bool(operation["destroys"]) and all(bool(body.get(name, False)) is value for name, value in when)
+
+
 def _confirm(operation: dict[str, Any], given: Any) -> None:
-    if not operation["destroys"] or given.yes or given.dry_run:
-        return
-    target = f" {given.target}" if operation["target"] else ""
+    target = ""
+    if operation["target"]:
+        target = f" {given.target}" if given.target is not None else f" every {operation['target']}"
     if not sys.stdin.isatty():
         raise CliError(
             f"{operation['name']}{target} destroys something: it wants to be confirmed", USAGE, remedy="add --yes"

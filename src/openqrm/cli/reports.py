@@ -34,6 +34,20 @@ def show(ended: Sequence[dict[str, Any]], *, waited: bool, alone: bool, as_json:
     return code
 
 
+def planned(plans: Sequence[Sequence[dict[str, Any]]]) -> bool:
+    """What was found and what would be done about it, of dry runs; False when nothing was found."""
+    found = [step["arguments"] for plan in plans for step in plan if step["name"] == "report"]
+    if not any(report["findings"] for report in found):
+        print("nothing found")
+        return False
+    rows = [[one["kind"], one["subject"], one["text"]] for report in found for one in report["findings"]]
+    output.table(("kind", "about", "what"), rows)
+    doing = [step for plan in plans for step in plan if step["kind"] not in ("planning", "change")]
+    output.note("what would be done:")
+    output.plan(doing)
+    return True
+
+
 def _report(operation: dict[str, Any]) -> dict[str, Any] | None:
     found: dict[str, Any] | None = (operation["result"] or {}).get("report")
     return found

@@ -191,7 +191,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="image.move",
         title="Move an image",
-        summary="Copy an image's files to a new volume on another storage by an idle machine; the image is there then.",
+        summary=(
+            "Copy an image's files to a new volume on another storage by an idle machine; the image is there then, "
+            "and its old volume is removed unless it is to be kept."
+        ),
         target=Image,
         arguments=MoveArguments,
         admit=f"{_HERE}:admit",
@@ -201,5 +204,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Phase("clear", plan=f"{_PLANS}:plan_clear", facts=f"{_PLANS}:clear_facts"),
         ),
         waits=True,
+        destroys=True,
+        destroys_when={"keep_source": False},
     ),
 )

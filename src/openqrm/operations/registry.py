@@ -145,10 +145,22 @@ def check(operation: Operation) -> None:
         raise ValueError(f"{operation.name}: admit, targets and waits belong to operations with phases")
     if operation.waits and not operation.admit:
         raise ValueError(f"{operation.name}: waits without admit has nothing to wait for")
+    _check_destroys(operation)
     names = [phase.name for phase in operation.phases]
     if len(names) != len(set(names)):
         raise ValueError(f"{operation.name}: two phases have one name")
     _check_allowed(operation)
+
+
+def _check_destroys(operation: Operation) -> None:
+    if operation.destroys_when and not operation.destroys:
+        raise ValueError(f"{operation.name}: destroys_when belongs to operations that destroy")
+    for name in operation.destroys_when:
+        known = operation.arguments.model_fields.get(name)
+        if known is None or known.default is not False:
+            raise ValueError(
+                f"{operation.name}: destroys_when {name}, which is no argument that is false when left out"
+            )
 
 
 def _check_allowed(operation: Operation) -> None:

@@ -222,5 +222,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Phase("report", plan=f"{_HERE}:plan_report", facts=f"{_HERE}:audit_facts"),
         ),
         reports=True,
+        destroys=True,
+        destroys_when={"fix": True},
     ),
 )

@@ -134,6 +134,9 @@ class Operation:
     permission: Permission = needs(UserRole.OPERATOR)
     allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     destroys: bool = False
+    """Whoever calls it by hand is asked first."""
+    destroys_when: Mapping[str, bool] = field(default_factory=dict)
+    """It destroys only if these arguments (which are false when left out) have these values; empty: always."""
     creates: type[Record] | None = None
     act: str | None = None
     admit: str | None = None
