@@ -245,15 +245,17 @@ def test_a_move_waits_for_an_idle_machine_when_asked_to() -> None:
 
 def test_how_far_the_machine_has_copied_is_shown_with_the_operation() -> None:
     async def story(centre: Datacentre) -> None:
+        begun = asyncio.Event()
+
         def half(writer: Writer, order: MachineOrder) -> None:
             centre.obeying.endless.add(order.id)
             writer.update(order, text="copied 5 GB")
+            begun.set()
 
         centre.obeying.halfway = half
         operation = centre.call("image.move", "image1", {"to_id": "fake2"})
         running = asyncio.ensure_future(centre.finish())
-        while not centre.obeying.endless:
-            await asyncio.sleep(1)
+        await begun.wait()
         await asyncio.sleep(5)
         work = centre.site.work(operation.id)
         assert work.record("copied").output == {"progress": 50, "text": "copied 5 GB"}
