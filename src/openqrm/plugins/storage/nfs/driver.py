@@ -29,7 +29,7 @@ class NfsExport(ScriptLender):
     """Hands a directory to exactly one client address, by nfs-ganesha or the kernel's NFS server."""
 
     package = "openqrm.plugins.storage.nfs"
-    scripts = ("shell:say", "shell:durable", "servers/ganesha/server", "servers/kernel/server", "export")
+    scripts = ("shell:say", "shell:durable", "shell:runs", "servers/ganesha/server", "servers/kernel/server", "export")
     seconds = 60
 
     def confirms(self, capability: Cap, context: StorageContext, facts: Facts) -> bool:
