@@ -17,7 +17,7 @@ from openqrm.domain.kernel import Kernel
 from openqrm.domain.network import Network
 from openqrm.domain.plugin_state import PluginPhase, PluginState
 from openqrm.domain.storage import Storage
-from openqrm.engine.plugins.catalogue import absent, install, settings_of
+from openqrm.engine.plugins.catalogue import absent, install, needed, settings_of
 from openqrm.engine.plugins.supervisor import STATUS_FILE, ServiceState
 from openqrm.store import migrations
 from openqrm.store.database import SqlDatabase
@@ -187,7 +187,7 @@ def plugin_faults(plugin: Plugin, row: PluginState | None, stored: Stored) -> li
     if row is None or row.state == PluginPhase.DISABLED:
         return []
     found = []
-    missing = absent(plugin.requires.commands)
+    missing = absent(needed(plugin))
     if missing:
         names = ", ".join(one.command for one in missing)
         found.append(Fault("error", f"is {row.state} but {names} is missing", install(missing)))
@@ -207,7 +207,7 @@ def plugin_faults(plugin: Plugin, row: PluginState | None, stored: Stored) -> li
 def _state(plugin: Plugin, row: PluginState | None) -> str:
     """Its state, and what it would need to be enabled."""
     state = str(row.state) if row else str(PluginPhase.DISABLED)
-    missing = absent(plugin.requires.commands) if state == PluginPhase.DISABLED else ()
+    missing = absent(needed(plugin)) if state == PluginPhase.DISABLED else ()
     return f"{state}; before it can be enabled: {install(missing)}" if missing else state
 
 

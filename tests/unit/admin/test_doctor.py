@@ -33,6 +33,7 @@ SERVING = Plugin(
     module="made",
     services=(Service("server", "made:prepare"),),
     requires=Requires(commands=(Dependency("no-such-command", "its-package"),)),
+    node_programs=(Dependency("no-such-program", "programs-of-machines"),),
 )
 CATALOGUE = catalogues.of([SERVING], (Broken("torn", "torn 1.0: torn:PLUGIN", "it cannot be imported"),))
 
@@ -80,7 +81,9 @@ def test_a_new_installation_has_no_errors_but_the_broken_plugin(settings: Settin
     assert "torn 1.0" in found["plug-in torn"].text
     assert found["database"].text == "answers and is up to date"
     assert found["kernel"].remedy.startswith("openqrm kernel add")
-    assert found["plug-in serving"].text.endswith("apt-get install -y --no-install-recommends its-package")
+    assert found["plug-in serving"].text.endswith(
+        "apt-get install -y --no-install-recommends its-package programs-of-machines"
+    )
 
 
 def test_an_enabled_plugin_that_lacks_a_command_is_an_error_with_the_remedy(
@@ -89,8 +92,8 @@ def test_an_enabled_plugin_that_lacks_a_command_is_an_error_with_the_remedy(
     set_state(database, PluginPhase.ENABLED)
     found = by_subject(settings)["plug-in serving"]
     assert found.grade is Grade.ERROR
-    assert "no-such-command is missing" in found.text
-    assert found.remedy == "apt-get install -y --no-install-recommends its-package"
+    assert "no-such-command, no-such-program is missing" in found.text
+    assert found.remedy == "apt-get install -y --no-install-recommends its-package programs-of-machines"
 
 
 def test_services_are_expected_while_the_controller_runs(settings: Settings, database: SqlDatabase) -> None:

@@ -185,6 +185,15 @@ def test_missing_commands_are_named_with_what_installs_them(tmp_path: Path) -> N
     assert error.value.remedy == "apt-get install -y --no-install-recommends apple zebra"
 
 
+def test_programs_that_machines_fetch_are_on_the_server() -> None:
+    """Else machines would fail when they boot."""
+    programs = (Dependency("sh", "dash"), Dependency("no-such-program", "apple"))
+    one = Plugin(name="a", family=Family.OTHER, title="A", summary="s", module="m", node_programs=programs)
+    with pytest.raises(MissingDependencyError, match="no-such-program, not found on this server") as error:
+        catalogues.of([one]).check_commands(one)
+    assert error.value.remedy == "apt-get install -y --no-install-recommends apple"
+
+
 def test_plugins_that_need_each_other_are_enabled_in_order_and_disabled_in_reverse() -> None:
     base, top = plugin("base"), plugin("top", "base", "absent")
     made, database = catalogues.of([base, top]), MemoryDatabase()

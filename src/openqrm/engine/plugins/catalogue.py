@@ -100,8 +100,11 @@ class Catalogue:
         return made(kept, (*self.broken, *fallen))
 
     def check_commands(self, plugin: Plugin, which: Callable[[str], str | None] = shutil.which) -> None:
-        """MissingDependencyError, with the command that installs what is missing, unless all commands are on PATH."""
-        missing = absent(plugin.requires.commands, which)
+        """MissingDependencyError, with the command that installs what is missing, unless all commands are on PATH.
+
+        Those too that only machines run: they get them from this server.
+        """
+        missing = absent(needed(plugin), which)
         if missing:
             raise MissingDependencyError(
                 f"plug-in {plugin.name} needs {', '.join(one.command for one in missing)}, not found on this server",
@@ -216,6 +219,11 @@ def validated(model: type[BaseModel], values: Mapping[str, Any], whose: str) -> 
             field=f"settings.{field}" if field else "settings",
             remedy=f"fields: {', '.join(model.model_fields) or 'none'}",
         ) from error
+
+
+def needed(plugin: Plugin) -> tuple[Dependency, ...]:
+    """The commands that must be on this server: those that it runs, and those that machines fetch from it."""
+    return tuple(dict.fromkeys((*plugin.requires.commands, *plugin.node_programs)))
 
 
 def absent(commands: Iterable[Dependency], which: Callable[[str], str | None] = shutil.which) -> tuple[Dependency, ...]:
