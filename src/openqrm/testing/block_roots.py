@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/srv/openqrm-images"
 SIZE_MB = 512
+OUTAGE_SECONDS = 60
+_KILL = 'for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" != {program} ] || kill -9 "${{p#/proc/}}"; done'
 _WRITER = """
 cat >/run/writer <<'END'
 number=0
@@ -119,3 +121,24 @@ def longest_stall(site: Site, address: str) -> float:
     """Seconds between two writes."""
     times = [float(line.split()[1]) for line in site.ssh(address, "cat /run/written").splitlines()]
     return max(later - earlier for earlier, later in pairwise(times))
+
+
+def outlives_an_outage(site: Site, image: str, program: str) -> None:
+    """The machine stalls while its server's processes are killed, and then the whole host is off; no write fails.
+
+    SiteError when one does, or when there was no stall.
+    """
+    address = started(site, image)
+    start_writing(site, address)
+    site.on_storage(_KILL.format(program=program))
+    last = written(site, address, after=1)
+    written(site, address, after=last + 20)
+    site.lab.power("storage", "off")
+    time.sleep(OUTAGE_SECONDS)
+    site.lab.power("storage", "on")
+    written(site, address, after=last + 40, seconds=120)
+    stall = longest_stall(site, address)
+    print(f"longest stall: {stall:.1f} s, of a host that was off for {OUTAGE_SECONDS} s")
+    _expect("a stall, as the host was off", stall > OUTAGE_SECONDS / 2, wanted=True)
+    site("appliance", "stop", "web")
+    site.nothing_left()
