@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from openqrm.domain.errors import UnsupportedError
+from openqrm.domain.errors import CommandFailedError, UnsupportedError
 from openqrm.plugin_api.drivers import Cap, confirmed
 from openqrm.plugins.storage.zfs.plugin import PLUGIN
+from openqrm.testing.storage_attributes import check_attributes_are_listed
 from openqrm.testing.storage_on_host import RealPoolSuite
 from openqrm.testing.storage_subject import Subject
 
@@ -74,6 +75,26 @@ class TestZfs(RealPoolSuite):
         await subject.runner.do(await subject.resize(volume, 60))
         assert await subject.in_tree(volume, write) == "all\n"
         await subject.drop(volume)
+
+    async def test_extended_attributes_are_listed_for_what_mounts_by_nfs(self, subject: Subject) -> None:
+        await check_attributes_are_listed(subject)
+
+    async def test_what_is_not_ours_is_not_removed(self, subject: Subject) -> None:
+        """A dataset is ours by a property of its own; one of what it lies in does not count."""
+        volume = subject.volume()
+        await subject.shell('zfs create "tank/openqrm/$1" && zfs create "tank/openqrm/$1/inner"', volume.name)
+        await subject.shell("zfs set openqrm:volume=yes tank/openqrm")
+        assert volume.name not in await subject.names()
+        with pytest.raises(CommandFailedError, match="not ours to remove"):
+            await subject.runner.do(await subject.remove(volume))
+        await subject.shell("zfs inherit openqrm:volume tank/openqrm")
+        assert volume.name not in await subject.names()
+        with pytest.raises(CommandFailedError, match="not ours to remove"):
+            await subject.runner.do(await subject.remove(volume))
+        await subject.shell('zfs set openqrm:volume=yes "tank/openqrm/$1"', volume.name)
+        assert volume.name in await subject.names()
+        await subject.drop(volume)
+        assert await subject.shell('zfs list "tank/openqrm/$1" 2>/dev/null || echo gone', volume.name) == "gone\n"
 
     async def test_zvols_are_not_there_and_the_driver_says_so(self, subject: Subject) -> None:
         zvols = Subject.alone(
