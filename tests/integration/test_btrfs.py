@@ -12,6 +12,7 @@ from openqrm.plugins.storage.btrfs.plugin import PLUGIN
 from openqrm.plugins.storage.nfs.plugin import PLUGIN as NFS
 from openqrm.testing import needs
 from openqrm.testing.nfs_storage import PROGRAMS, host_of, server_of
+from openqrm.testing.storage_attributes import check_attributes_are_listed
 from openqrm.testing.storage_host import RealStorage, real_storage
 from openqrm.testing.storage_subject import Subject
 from openqrm.testing.storage_suite import PoolSuite, StorageSuite
@@ -95,6 +96,9 @@ class TestBtrfsVolumes:
         assert await subject.mark(volume) == "still here"
         await subject.drop(volume)
         assert await subject.shell('grep -c "$1 " /etc/fstab || true', where) == "0\n"
+
+    async def test_extended_attributes_are_listed_for_what_mounts_by_nfs(self, subject: Subject) -> None:
+        await check_attributes_are_listed(subject)
 
     async def test_lines_of_others_in_fstab_stay(self, subject: Subject) -> None:
         await subject.shell('echo "# kept\ntmpfs /srv/openqrm/theirs tmpfs noauto 0 0" >>/etc/fstab')

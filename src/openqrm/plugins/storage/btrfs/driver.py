@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from openqrm.domain.errors import ConflictError, InvalidError, NoCapacityError, UnsupportedError
+from openqrm.domain.errors import ConflictError, OpenqrmError, UnsupportedError
 from openqrm.plugin_api.drivers import Cap
-from openqrm.plugin_api.script_pool import ScriptFacts, ScriptPool
+from openqrm.plugin_api.script_pool import ResizingScriptPool
 
 if TYPE_CHECKING:
     from openqrm.domain.storage import Volume
     from openqrm.plugin_api.drivers import StorageContext
     from openqrm.plugin_api.facts import Facts
-    from openqrm.plugin_api.steps import Steps
+    from openqrm.plugin_api.steps import Command, Irreversible, Steps
 
 
-class BtrfsPool(ScriptPool):
+class BtrfsPool(ResizingScriptPool):
     """Volumes as subvolumes; clones and snapshots are writable snapshots, which share all blocks."""
 
     package = "openqrm.plugins.storage.btrfs"
+    scripts = ("shell:say", "shell:state", "shell:fstab", "shell:unpack", "pool")
 
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A writable snapshot: the same time for any size, and no room until something is changed."""
@@ -31,33 +32,24 @@ class BtrfsPool(ScriptPool):
 
     def resize(self, context: StorageContext, volume: Volume, size_mb: int, facts: Facts) -> Steps:
         """Another limit. InvalidError for a smaller one, UnsupportedError without quotas, NoCapacityError."""
-        found = self._there(context, facts)
-        if Cap.RESIZE in found.lacks:
+        if Cap.RESIZE in self._there(context, facts).lacks:
             raise UnsupportedError(
                 f"storage {context.storage.name} keeps no sizes: quotas are off on its btrfs",
                 remedy=f"btrfs quota enable {self._place(context)}",
             )
-        now = found.volumes.get(volume.name, 0)
-        if size_mb < now:
-            raise InvalidError(f"volume {volume.name} has {now} MB and cannot shrink to {size_mb} MB", field="size_mb")
-        if size_mb - now > found.free_mb:
-            raise NoCapacityError(
-                f"volume {volume.name} asks for {size_mb - now} MB more; storage {context.storage.name} has "
-                f"{found.free_mb} MB free",
-                field="size_mb",
-            )
-        undo = self.command(context, volume, "resize", str(now))
-        return (self.step(context, volume, "resize", str(size_mb), undo=undo),)
+        return super().resize(context, volume, size_mb, facts)
 
-    def _there(self, context: StorageContext, facts: Facts) -> ScriptFacts:
-        found = facts.get(self._fact(context))
-        if found is None:
-            directory = self._place(context)
-            raise ConflictError(
-                f"storage {context.storage.name}: {directory} is no directory on a btrfs of its host, or btrfs(8) is "
-                "not installed there",
-                field="directory",
-                remedy=f"mount a btrfs at {directory}, and apt-get install btrfs-progs; dir-storage keeps volumes on "
-                "any file system",
-            )
-        return found
+    def back(self, context: StorageContext, volume: Volume, now_mb: int) -> Command | Irreversible:
+        """The limit that it had."""
+        return self.command(context, volume, "resize", str(now_mb))
+
+    def absent(self, context: StorageContext) -> OpenqrmError:
+        """What is raised when the directory is not there, or is not on a btrfs."""
+        directory = self._place(context)
+        return ConflictError(
+            f"storage {context.storage.name}: {directory} is no directory on a btrfs of its host, or btrfs(8) is "
+            "not installed there",
+            field="directory",
+            remedy=f"mount a btrfs at {directory}, and apt-get install btrfs-progs; nfs-storage keeps volumes on "
+            "any file system",
+        )
