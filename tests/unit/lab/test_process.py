@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,21 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     while "ready" not in process.tail(tmp_path / "log"):
         assert record.alive()
     process.stop(record, grace=0.1)
+    assert not record.alive()
+
+
+def test_a_process_is_there_as_long_as_one_of_its_threads(tmp_path: Path) -> None:
+    """Killed machines under load: the next one found their disks locked still."""
+    program = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start()\n"
+    program += "ctypes.CDLL(None).pthread_exit(None)"
+    record = process.spawn([sys.executable, "-c", program], tag=tmp_path, log=tmp_path / "log")
+    stat = Path(f"/proc/{record.pid}/stat")
+    deadline = time.monotonic() + 20
+    while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline, "its first thread does not end"
+        time.sleep(0.02)
+    assert record.alive()
+    process.stop(record)
     assert not record.alive()
 
 

@@ -48,7 +48,15 @@ def _stat(pid: int) -> tuple[str, int] | None:
     except OSError:
         return None
     fields = text.rpartition(")")[2].split()  # the command name may hold blanks and parentheses
-    return ("gone" if fields[0] in "ZX" else "run", int(fields[19]))
+    return ("gone" if fields[0] in "ZX" and not _has_threads(pid) else "run", int(fields[19]))
+
+
+def _has_threads(pid: int) -> bool:
+    """Whether a process whose first thread has ended still has others, and with them its open files and locks."""
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+    except OSError:
+        return False
 
 
 def record_of(pid: int) -> ProcessRecord | None:
