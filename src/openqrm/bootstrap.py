@@ -64,7 +64,6 @@ if TYPE_CHECKING:
 
     from openqrm.admin.setup import Installation
     from openqrm.api.lists import ListQuery
-    from openqrm.domain.appliance import Appliance
     from openqrm.domain.lease import Lease
     from openqrm.domain.machine import Handover
     from openqrm.domain.model import Record
@@ -251,8 +250,8 @@ class Controller:
             handed_over=handovers.handed_over,
         )
 
-    def _handover(self, reader: Reader, resource: Resource, lease: Lease, appliance: Appliance) -> Handover | None:
-        return handovers.handover(reader, resource, lease, appliance, self.around)
+    def _handover(self, reader: Reader, resource: Resource, lease: Lease) -> Handover | None:
+        return handovers.handover(reader, resource, lease, self.around)
 
     def _script_asked(self, writer: Writer, resource: Resource) -> bool:
         return script_asked(writer, resource, connected=self.node.state.hub.alive(resource.id))

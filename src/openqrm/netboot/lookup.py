@@ -40,7 +40,7 @@ def machine(reader: Reader, mac: str) -> Resource | None:
     return reader.one(Resource, mac=mac)
 
 
-HandoverOf = Callable[["Reader", Resource, Lease, Appliance], "Handover | None"]
+HandoverOf = Callable[["Reader", Resource, Lease], "Handover | None"]
 
 
 def decision_for(
@@ -56,7 +56,7 @@ def decision_for(
     changes: tuple[BootChange, ...] = ()
     handover = None
     if lease is not None and appliance is not None and meant_to_run(lease, appliance):
-        handover = handover_of(reader, resource, lease, appliance) if handover_of is not None else None
+        handover = handover_of(reader, resource, lease) if handover_of is not None else None
         kernel = reader.one(Kernel, id=appliance.kernel_id) if appliance.kernel_id is not None else None
         changes = _changes(reader, resource, appliance, hooks)
     orders = reader.find(

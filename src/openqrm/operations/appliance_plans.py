@@ -33,7 +33,7 @@ _RETURN_SECONDS = 900
 _FORWARD = Irreversible(reason="a stop goes forward")
 
 
-class _Parts:
+class _Deployment:
     """Everything a running appliance consists of, looked up once per planning."""
 
     def __init__(self, context: PlanContext) -> None:
@@ -62,13 +62,13 @@ class _Parts:
 
 def export_facts(context: PlanContext) -> Sequence[Fact[Any]]:
     """What the exports must know of their hosts to grant and revoke."""
-    parts = _Parts(context)
+    parts = _Deployment(context)
     return (*parts.access.facts(), *parts.transfers.facts())
 
 
 def plan_start(context: PlanContext) -> Plan:
     """Grant access, deploy, wait for the agent inside the image. Undone in reverse."""
-    parts = _Parts(context)
+    parts = _Deployment(context)
     return Plan(
         steps=(
             *parts.access.grant(context),
@@ -82,7 +82,7 @@ def plan_start(context: PlanContext) -> Plan:
     )
 
 
-def _deployed(context: PlanContext, parts: _Parts) -> Steps:
+def _deployed(context: PlanContext, parts: _Deployment) -> Steps:
     """What the machine needed to get there, and needs no longer."""
     if parts.kind.start is Start.DISK:
         return prefixed(parts.access.revoke(context), "end-")
@@ -91,7 +91,7 @@ def _deployed(context: PlanContext, parts: _Parts) -> Steps:
     return (*parts.transfers.end(), *once(parts.image))
 
 
-def _deploy(parts: _Parts) -> Steps:
+def _deploy(parts: _Deployment) -> Steps:
     machine = {"resource_id": parts.resource.id}
     return (
         Wait(
@@ -129,7 +129,7 @@ def _deploy(parts: _Parts) -> Steps:
     )
 
 
-def _mark_running(parts: _Parts) -> Steps:
+def _mark_running(parts: _Deployment) -> Steps:
     state = {"entity": "appliance", "id": parts.appliance.id}
     return (
         Change(
@@ -145,7 +145,7 @@ def _mark_running(parts: _Parts) -> Steps:
 
 def plan_stop(context: PlanContext) -> Plan:
     """Shut down, prove the machine gone, revoke, release. Goes forward only."""
-    parts = _Parts(context)
+    parts = _Deployment(context)
     return Plan(
         steps=(
             *context.hooks.appliance("stop", parts.appliance, parts.resource),
@@ -171,7 +171,7 @@ def plan_stop(context: PlanContext) -> Plan:
     )
 
 
-def _send_back(parts: _Parts) -> Steps:
+def _send_back(parts: _Deployment) -> Steps:
     """To idle, and proved to be there. A system without our agent cannot be asked: somebody restarts the machine."""
     machine = {"resource_id": parts.resource.id}
     name, image = parts.resource.name, parts.image.name
@@ -202,7 +202,7 @@ def _send_back(parts: _Parts) -> Steps:
     )
 
 
-def _take_disks(context: PlanContext, parts: _Parts) -> Steps:
+def _take_disks(context: PlanContext, parts: _Deployment) -> Steps:
     """What is on the machine's disks now goes back into the image, 1:1."""
     machine = {"resource_id": parts.resource.id}
     return (
@@ -231,7 +231,7 @@ def _take_disks(context: PlanContext, parts: _Parts) -> Steps:
     )
 
 
-def _release(parts: _Parts) -> Change:
+def _release(parts: _Deployment) -> Change:
     return Change(
         name="release",
         title="Release the lease",
@@ -262,5 +262,5 @@ def plan_remove(context: PlanContext) -> Plan:
 
 def plan_release(context: PlanContext) -> Plan:
     """Take back what an abandoned operation left: the grants on storages, the loans, then the lease."""
-    parts = _Parts(context)
+    parts = _Deployment(context)
     return Plan(steps=(*parts.access.revoke(context), *parts.transfers.end(), _release(parts)))

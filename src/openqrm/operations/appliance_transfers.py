@@ -18,7 +18,7 @@ from openqrm.operations.grants import Access, client_of, prefixed
 from openqrm.operations.storage_types import Traits, traits
 from openqrm.plugin_api.drivers import Start
 from openqrm.plugin_api.operation import shared
-from openqrm.plugin_api.steps import Change, Irreversible
+from openqrm.plugin_api.steps import Change
 from openqrm.plugin_api.values import Output
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.facts import Fact
     from openqrm.plugin_api.operation import PlanContext
     from openqrm.plugin_api.records import Reader
-    from openqrm.plugin_api.steps import Steps
+    from openqrm.plugin_api.steps import Step, Steps
 
 FROM, TO = "from-", "to-"
 """What the names of their steps begin with."""
@@ -141,11 +141,12 @@ class Transfers:
 
     def end(self) -> Steps:
         """Take all of it back and return the loans."""
-        taken = tuple(step for one in self.reads for step in (*one.reclaim(self._context), _returned(FROM, one.loan)))
-        revoked = tuple(
-            step for loan, access in self.writes for step in (*access.revoke(self._context), _returned(TO, loan))
-        )
-        return (*_renamed_end(taken), *_renamed_end(revoked))
+        steps: list[Step] = []
+        for one in self.reads:
+            steps += (*one.reclaim(self._context), loans.returned(f"{FROM}return", one.loan))
+        for loan, access in self.writes:
+            steps += (*access.revoke(self._context), loans.returned(f"{TO}return", loan))
+        return _renamed_end(tuple(steps))
 
 
 def once(image: Image) -> Steps:
@@ -179,16 +180,6 @@ def _writing(context: PlanContext, loan: Loan) -> Access:
     storage = context.read.get(Storage, volume.storage_id)
     machine = context.read.get(Resource, loan.resource_id)
     return Access.of(context, storage, volume, machine, loan.generation, TO)
-
-
-def _returned(side: str, loan: Loan) -> Change:
-    return Change(
-        name=f"{side}return",
-        title="Return what was borrowed",
-        change="loan.return",
-        arguments={"loan_id": loan.id},
-        undo=Irreversible(reason="access that was taken back is granted anew, under a new loan"),
-    )
 
 
 def _renamed_end(steps: Steps) -> Steps:

@@ -13,7 +13,7 @@ from openqrm.domain.machine import BootTicket, Stage, TokenPurpose, meant_to_run
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
 from openqrm.operations import machine_orders, machine_tokens
-from openqrm.operations.mounting import Mount, Surroundings, disk_set, lent_mount, mount_set
+from openqrm.operations.mounting import Mount, Surroundings, borrowed_mount, disk_set, mount_set
 from openqrm.operations.storage_types import Traits, traits
 from openqrm.plugin_api.drivers import Start
 
@@ -126,7 +126,7 @@ def _mounts(reader: Reader, held: _Held, around: Surroundings) -> dict[str, str]
         return disk_set(reader, around, root, held.kind.through)
     found = mount_set(reader, around, root)
     for loan in reader.find(Loan, appliance_id=held.appliance.id, state=LeaseState.HELD):
-        found |= mount_set(reader, around, lent_mount(reader, around, loan), "TO_" if loan.generation else "FROM_")
+        found |= mount_set(reader, around, borrowed_mount(reader, around, loan), "TO_" if loan.generation else "FROM_")
     for prefix, device in (("FROM_", image.install_from_device), ("TO_", image.transfer_to_device)):
         if device:
             found[f"{prefix}DEVICE"] = device

@@ -10,6 +10,7 @@ from openqrm.domain.machine import Stage
 from openqrm.domain.model import Attr, Id, MegaBytes, Name
 from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.domain.storage import Image, Storage, Volume
+from openqrm.operations import loans
 from openqrm.operations.grants import Access, prefixed
 from openqrm.operations.machine_orders import OPEN
 from openqrm.operations.mounting import Mount, disk_set
@@ -109,7 +110,7 @@ def admit_grab(reader: Reader, call: Call) -> Plan:
     )
 
 
-class _Parts:
+class _Grab:
     """What a grab is about, looked up once per planning by the loan that its admission took."""
 
     def __init__(self, context: PlanContext) -> None:
@@ -122,21 +123,14 @@ class _Parts:
 
 def grab_facts(context: PlanContext) -> Sequence[Fact[Any]]:
     """What pool and export must know of their host."""
-    parts = _Parts(context)
+    parts = _Grab(context)
     return (*context.drivers.pool(parts.storage).facts(parts.access.place), *parts.access.facts())
 
 
 def plan_grab(context: PlanContext) -> Plan:
     """Make the volume, let the machine write it, order the grab; then all of it is taken back."""
-    parts = _Parts(context)
+    parts = _Grab(context)
     created = context.drivers.pool(parts.storage).create(parts.access.place, parts.volume, context.facts)
-    returned = Change(
-        name="return",
-        title="Return what was borrowed",
-        change="loan.return",
-        arguments={"loan_id": parts.loan.id},
-        undo=Irreversible(reason="access that was taken back is granted anew, under a new loan"),
-    )
     freed = Change(
         name="free",
         title=f"{parts.machine.name} goes back to the pool",
@@ -150,14 +144,14 @@ def plan_grab(context: PlanContext) -> Plan:
             *parts.access.grant(context),
             *_ordered(context, parts),
             *prefixed(parts.access.revoke(context), "end-"),
-            returned,
+            loans.returned("return", parts.loan),
             freed,
             *offered(context, parts.storage, parts.volume),
         )
     )
 
 
-def _ordered(context: PlanContext, parts: _Parts) -> Steps:
+def _ordered(context: PlanContext, parts: _Grab) -> Steps:
     access, volume, machine = parts.access, parts.volume, parts.machine
     revocable = access.revocable(context)
     return (

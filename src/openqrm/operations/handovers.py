@@ -18,7 +18,6 @@ from openqrm.operations.storage_types import traits
 from openqrm.plugin_api.drivers import Start
 
 if TYPE_CHECKING:
-    from openqrm.domain.appliance import Appliance
     from openqrm.domain.lease import Lease
     from openqrm.operations.mounting import Surroundings
     from openqrm.plugin_api.drivers import Sans
@@ -27,14 +26,11 @@ if TYPE_CHECKING:
 SOURCE = "machines"
 
 
-def handover(
-    reader: Reader, resource: Resource, lease: Lease, appliance: Appliance, around: Surroundings
-) -> Handover | None:
-    """What the machine boots instead of a kernel of ours, for the appliance it is leased to; None for a kernel.
+def handover(reader: Reader, resource: Resource, lease: Lease, around: Surroundings) -> Handover | None:
+    """What the machine boots instead of a kernel of ours, under its lease; None for a kernel.
 
     A machine boots from its own disks only once it has said that the image is on them.
     """
-    del appliance
     image = reader.get(Image, lease.image_id)
     volume = reader.get(Volume, image.volume_id)
     storage = reader.get(Storage, volume.storage_id)
@@ -54,8 +50,9 @@ def _san(
     location = drivers.pool(storage).location(place, volume)
     export: Sans = drivers.export(storage)  # type: ignore[assignment]  # exports that start by SAN go through one of these
     disk = export.san(place, volume, location, client_of(resource))
-    keys = secret_keys(volume.id, lease.generation, (disk.secret,)) if disk.secret else {}
-    password = next((around.secret(key) for key in keys.values()), "")
+    password = ""
+    if disk.secret:
+        password = around.secret(secret_keys(volume.id, lease.generation, (disk.secret,))[disk.secret])
     return Handover(disk.uri, disk.initiator, disk.user, password)
 
 

@@ -13,6 +13,7 @@ from openqrm.domain.errors import ConflictError
 from openqrm.domain.lease import Loan
 from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
+from openqrm.operations import loans
 from openqrm.operations.grants import Access, prefixed
 from openqrm.operations.volume import offered, removal
 from openqrm.operations.workers import TRANSFER
@@ -50,7 +51,7 @@ class _Side:
         return cls(loan, volume, storage, access)
 
 
-class _Parts:
+class _Move:
     """Everything a move is about, looked up once per planning."""
 
     def __init__(self, context: PlanContext) -> None:
@@ -65,14 +66,14 @@ class _Parts:
 
 def copy_facts(context: PlanContext) -> Sequence[Fact[Any]]:
     """What the new volume's pool and both exports must know of their hosts."""
-    parts = _Parts(context)
+    parts = _Move(context)
     pool = context.drivers.pool(parts.target.storage)
     return (*pool.facts(parts.target.access.place), *parts.target.access.facts(), *parts.source.access.facts())
 
 
 def plan_copy(context: PlanContext) -> Plan:
     """Make the new volume, let the machine copy, switch the image over. Undone up to there, forward only behind."""
-    parts = _Parts(context)
+    parts = _Move(context)
     if parts.image.volume_id != parts.source.volume.id:
         raise ConflictError(f"image {parts.image.name} was moved meanwhile")
     pool = context.drivers.pool(parts.target.storage)
@@ -91,7 +92,7 @@ def plan_copy(context: PlanContext) -> Plan:
     )
 
 
-def _copied(context: PlanContext, parts: _Parts) -> Steps:
+def _copied(context: PlanContext, parts: _Move) -> Steps:
     machine = {"resource_id": parts.machine.id}
     revocable = parts.source.access.revocable(context) and parts.target.access.revocable(context)
     details = {"from": parts.source.volume.id, "to": parts.target.volume.id}
@@ -122,14 +123,14 @@ def _copied(context: PlanContext, parts: _Parts) -> Steps:
     )
 
 
-def _switched(context: PlanContext, parts: _Parts) -> Steps:
+def _switched(context: PlanContext, parts: _Move) -> Steps:
     """The image is in the new volume, and everything borrowed is free again."""
     image, volume = parts.image, parts.target.volume
     deployment = context.settings["deployments"][parts.target.storage.type]
     ends = [
         _end("commit", "From here on it only goes forward", "operation.commit"),
-        _end("return-source", f"Return volume {parts.source.volume.name}", "loan.return", loan_id=parts.source.loan.id),
-        _end("return-target", "Return the new volume", "loan.return", loan_id=parts.target.loan.id),
+        loans.returned("return-source", parts.source.loan, f"Return volume {parts.source.volume.name}"),
+        loans.returned("return-target", parts.target.loan, "Return the new volume"),
         _end("release", f"{parts.machine.name} goes back to the pool", "worker.release", resource_id=parts.machine.id),
     ]
     if not context.arguments.keep_source:
@@ -154,7 +155,7 @@ def clear_facts(context: PlanContext) -> Sequence[Fact[Any]]:
     """What the old volume's pool must know of its host."""
     if context.arguments.keep_source:
         return ()
-    source = _Parts(context).source
+    source = _Move(context).source
     return context.drivers.pool(source.storage).facts(source.access.place)
 
 
@@ -162,5 +163,5 @@ def plan_clear(context: PlanContext) -> Plan:
     """The old volume goes, unless it was to be kept."""
     if context.arguments.keep_source:
         return Plan()
-    source = _Parts(context).source
+    source = _Move(context).source
     return removal(context, source.storage, source.volume)

@@ -13,12 +13,14 @@ from openqrm.domain.errors import ConflictError
 from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.operation import Operation
 from openqrm.domain.storage import Image, Volume, VolumePhase
+from openqrm.plugin_api.steps import Change, Irreversible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from openqrm.plugin_api.changes import ChangeCall, ChangeFunction
     from openqrm.plugin_api.records import Reader, Writer
+    from openqrm.plugin_api.values import Output
 
 _NAMED = 3
 """How many of those in the way a message names."""
@@ -78,6 +80,17 @@ def undo_take(writer: Writer, call: ChangeCall) -> dict[str, Any]:
     for loan in writer.find(Loan, id=int(call.output["loan_id"])):
         writer.delete(Loan, loan.id)
     return {}
+
+
+def returned(name: str, loan: Loan | Output, title: str = "Return what was borrowed") -> Change:
+    """The step that returns a loan, or the one whose id an earlier step gave, when its access was taken back."""
+    return Change(
+        name=name,
+        title=title,
+        change="loan.return",
+        arguments={"loan_id": loan.id if isinstance(loan, Loan) else loan.model_dump()},
+        undo=Irreversible(reason="access that was taken back is granted anew, under a new loan"),
+    )
 
 
 def held(reader: Reader, volume: Volume) -> Sequence[Loan]:

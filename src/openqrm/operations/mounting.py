@@ -77,7 +77,7 @@ def mount_set(reader: Reader, around: Surroundings, mount: Mount, prefix: str = 
     return {f"{prefix}{key}": value for key, value in found.items()}
 
 
-def lent_mount(reader: Reader, around: Surroundings, loan: Loan) -> Mount:
+def borrowed_mount(reader: Reader, around: Surroundings, loan: Loan) -> Mount:
     """A borrowed volume as the machine that has it mounts it."""
     volume = reader.get(Volume, loan.volume_id)
     storage = reader.get(Storage, volume.storage_id)

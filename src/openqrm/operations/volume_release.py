@@ -67,7 +67,7 @@ def _released(context: PlanContext, loan: Loan) -> Steps:
     access = Access.of(context, storage, volume, machine, loan.generation, prefix)
     return (
         *(() if operation.name == _UNGRANTED else _ended(context, loan, access)),
-        _forward(f"{prefix}return", f"Return volume {volume.name}", "loan.return", loan_id=loan.id),
+        loans.returned(f"{prefix}return", loan, f"Return volume {volume.name}"),
         _forward(f"{prefix}free", f"{machine.name} is free again", "worker.release", resource_id=machine.id),
     )
 

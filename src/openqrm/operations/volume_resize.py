@@ -9,7 +9,7 @@ from pydantic import Field
 from openqrm.domain.errors import InvalidError
 from openqrm.domain.model import Attr, MegaBytes
 from openqrm.domain.storage import Storage, Volume, VolumePhase
-from openqrm.operations import capabilities
+from openqrm.operations import capabilities, loans
 from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
 from openqrm.plugin_api.steps import Change, Irreversible, Plan
@@ -68,13 +68,7 @@ def plan_resize(context: PlanContext) -> Plan:
                 arguments={"entity": "volume", "id": volume.id, "set": {"size_mb": size_mb}},
                 undo=Irreversible(reason="what has grown does not shrink"),
             ),
-            Change(
-                name="return",
-                title=f"Let volume {volume.name} be used again",
-                change="loan.return",
-                arguments={"loan_id": Output(step="loan", field="loan_id").model_dump()},
-                undo=Irreversible(reason="it is the last step"),
-            ),
+            loans.returned("return", Output(step="loan", field="loan_id"), f"Let volume {volume.name} be used again"),
         )
     )
 

@@ -14,7 +14,7 @@ from openqrm.domain.operation import Operation
 from openqrm.domain.resource import Desired, Health, MachineOrder, Phase, Resource
 from openqrm.domain.storage import Storage, Volume
 from openqrm.netboot.lookup import decision_for
-from openqrm.operations import machine_orders, machine_tokens, mounting, transfers, workers
+from openqrm.operations import machine_orders, machine_tokens, mounting, transfer_orders, workers
 from openqrm.operations.machine_messages import Done, OrderProgress
 from openqrm.plugin_api.changes import ChangeCall
 from openqrm.testing.datacentre import NoHooks
@@ -238,7 +238,7 @@ def ask(worker: Mounting, order_id: int | None = None) -> dict[str, str]:
     with worker.world.database.read() as reader:
         session: Session | None = machine_tokens.session_of(reader, worker.token)
         assert session is not None
-        return transfers.assignments(reader, session, worker.order_id if order_id is None else order_id, AROUND)
+        return transfer_orders.assignments(reader, session, worker.order_id if order_id is None else order_id, AROUND)
 
 
 def test_it_is_told_both_sides_with_the_secrets_of_its_own_grants(worker: Mounting) -> None:
@@ -259,7 +259,7 @@ def test_others_are_told_nothing(world: World, worker: Mounting) -> None:
         stranger = machine_tokens.session_of(reader, other.token)
         assert stranger is not None
         with pytest.raises(ForbiddenError):
-            transfers.assignments(reader, stranger, worker.order_id, AROUND)
+            transfer_orders.assignments(reader, stranger, worker.order_id, AROUND)
     with pytest.raises((ForbiddenError, NotFoundError)):
         ask(worker, 77)
 

@@ -19,7 +19,7 @@ from openqrm.domain.errors import ConflictError, NotFoundError, OpenqrmError, Un
 from openqrm.domain.resource import Resource
 from openqrm.netboot import handover, tickets
 from openqrm.netboot.lookup import decision_for
-from openqrm.operations import deployment, disks, machine_tokens, machines, transfers
+from openqrm.operations import deployment, disks, machine_tokens, machines, transfer_orders
 from openqrm.operations.machine_report import Report
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class NodeApi:
 
     async def transfer(self, request: Request) -> Response:
         """What the machine is to copy by an order."""
-        return await self._ordered(request, transfers.assignments)
+        return await self._ordered(request, transfer_orders.assignments)
 
     async def disks(self, request: Request) -> Response:
         """Where the machine's disks go by an order."""

@@ -9,7 +9,7 @@ from openqrm.domain.lease import LeaseState, Loan
 from openqrm.domain.machine import Stage
 from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.operations.machine_orders import OPEN
-from openqrm.operations.mounting import lent_mount, mount_set
+from openqrm.operations.mounting import borrowed_mount, mount_set
 from openqrm.operations.workers import TRANSFER
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def assignments(reader: Reader, session: Session, order_id: int, around: Surroun
     found = {"ORDER": str(order.id)}
     for prefix, side in _SIDES:
         loan = _loan(reader, order, int(order.details.get(side, -1)))
-        found |= mount_set(reader, around, lent_mount(reader, around, loan), prefix)
+        found |= mount_set(reader, around, borrowed_mount(reader, around, loan), prefix)
     return found
 
 
