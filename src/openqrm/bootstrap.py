@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
-from openqrm.admin import certificates
 from openqrm.admin.setup import drop_old_password
 from openqrm.api.application import create_app
 from openqrm.api.context import ApiContext
@@ -49,6 +46,7 @@ from openqrm.operations.retention import Limits, Retention
 from openqrm.remote.endpoint import Endpoint
 from openqrm.remote.hosts import RemoteHosts
 from openqrm.remote.keys import installation_key
+from openqrm.serving import Split, renew_certificate, servers, serving
 from openqrm.store.health import HealthStore
 from openqrm.store.histories import SqlPluginTables
 from openqrm.store.journal import SqlJournal
@@ -57,10 +55,7 @@ from openqrm.store.lists import ListQuery as StoredQuery
 from openqrm.store.measure import counting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from starlette.types import ASGIApp, Receive, Scope
-    from starlette.types import Send as AsgiSend
+    from collections.abc import Mapping
 
     from openqrm.admin.setup import Installation
     from openqrm.api.lists import ListQuery
@@ -73,10 +68,6 @@ if TYPE_CHECKING:
     from openqrm.store.database import SqlDatabase
 
 log = logging.getLogger(__name__)
-NODE_PREFIX = "/node/v1"
-_RENEW_SECONDS = 86_400
-_DRAIN_SECONDS = 3
-"""How long open requests may go on when the controller ends."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +116,6 @@ class StoredSecrets:
             return reader.get_secret(key)
 
 
-class Server(uvicorn.Server):
-    """Signals are the controller's business."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave them alone."""
-        yield
-
-
 class Controller:
     """Everything of one controller. `hosts` may be replaced for benches and tests."""
 
@@ -166,7 +148,7 @@ class Controller:
         self._ended = asyncio.Event()
         self._failed = False
         self.boot = BootServer(self._boot_context(), self.settings.address, self.settings.boot_port)
-        self.app = _Split(ServerTiming(create_app(self._api_context()), counting), self.node)
+        self.app = Split(ServerTiming(create_app(self._api_context()), counting), self.node)
 
     def _shared_settings(self) -> Mapping[str, Any]:
         """What operations and changes know of the installation; `storage_types` and `deployments` by storage type."""
@@ -315,48 +297,20 @@ class Controller:
         await self.runner.start()
         stack.push_async_callback(self.runner.stop)
         self._vital(*self.runner.tasks)
-        servers = self._servers()
-        for server in servers:
-            self._vital(await _serving(server, stack))
+        serving_at = servers(self.settings, self.app)
+        for server in serving_at:
+            self._vital(await serving(server, stack))
         for work in (
             self.supervisor.run(),
             self.monitor.run(),
             self.retention.run(),
-            self._renew_certificate(servers),
+            renew_certificate(self.settings, serving_at),
         ):
             task = asyncio.create_task(work)
             self._vital(task)
             stack.push_async_callback(_cancelled, task)
         await asyncio.to_thread(self._first_kernel)
         log.info("serving %s, machines boot from %s", self.settings.url, self.settings.boot_url)
-
-    def _servers(self) -> list[Server]:
-        common: dict[str, Any] = {
-            "log_config": None,
-            "access_log": False,
-            "lifespan": "off",
-            "timeout_graceful_shutdown": _DRAIN_SECONDS,
-            "timeout_keep_alive": 75,
-            "server_header": False,
-        }
-        if self.settings.protocol == "https":
-            common |= certificates.uvicorn_options(self.settings)
-        configs = [uvicorn.Config(self.app, host=self.settings.address, port=self.settings.port, **common)]
-        if self.settings.socket is not None:
-            configs.append(uvicorn.Config(self.app, uds=str(self.settings.socket), **common))
-        return [Server(config) for config in configs]
-
-    async def _renew_certificate(self, servers: Sequence[Server]) -> None:
-        """Once a day; connections that are open go on with the old one."""
-        while True:
-            await asyncio.sleep(_RENEW_SECONDS)
-            for context in (server.config.ssl for server in servers):
-                if context is None:
-                    continue
-                try:
-                    await asyncio.to_thread(certificates.renew, self.settings, context)
-                except Exception:
-                    log.exception("the server's certificate could not be renewed")
 
     def _first_kernel(self) -> None:
         """A new installation gets a default kernel from the server's own, where its files are installed."""
@@ -368,39 +322,6 @@ class Controller:
                 return
         with contextlib.suppress(OpenqrmError):
             self.pipeline.call("kernel.add", SYSTEM, None, {"name": "default", "version": version})
-
-
-class _Split:
-    """Machines' requests go to the node API, everything else to the public one."""
-
-    def __init__(self, public: ASGIApp, node: ASGIApp) -> None:
-        self.public = public
-        self.node = node
-
-    async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-        path: str = scope.get("path", "")
-        if path.startswith(f"{NODE_PREFIX}/"):
-            inner = {**scope, "path": path[len(NODE_PREFIX) :], "root_path": ""}
-            await self.node(inner, receive, send)
-        else:
-            await self.public(scope, receive, send)
-
-
-async def _serving(server: Server, stack: contextlib.AsyncExitStack) -> asyncio.Task[None]:
-    """Start a server and wait until it listens; its task. OSError when it cannot."""
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        if task.done():
-            await task
-            raise OSError(f"cannot listen on {server.config.uds or server.config.port}")
-        await asyncio.sleep(0.01)
-
-    async def end() -> None:
-        server.should_exit = True
-        await task
-
-    stack.push_async_callback(end)
-    return task
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
