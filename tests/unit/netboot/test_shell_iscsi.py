@@ -19,7 +19,7 @@ exec 9>>{here}/socket
 flock -n 9 || exit 1
 ls {here}/sys/class/iscsi_session >{here}/known.new
 mv {here}/known.new {here}/known
-while :; do sleep 0.1 9>&-; done
+for _ in $(seq 600); do sleep 0.1 9>&-; done
 """
 PRELUDE = """
 OPENQRM_RUN={here} OPENQRM_LIBRARY=1
