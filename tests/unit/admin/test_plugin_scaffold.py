@@ -22,6 +22,25 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[3]
 MOST_LINES = 150
 """Of a scaffolded storage plug-in: declaration, driver, script, page, case files and tests."""
+SURFACES = """
+from openqrm.admin.reference import table
+from openqrm.admin.reference_plugins import plugins_page
+from openqrm.api.compact import compact
+from openqrm.api.openapi import document
+from openqrm.cli.options import operation_parser
+from openqrm.engine.plugins.catalogue import of
+from openqrm.operations.registry import Registry
+from openqrm.plugins.storage.dir.plugin import PLUGIN as DIRECTORIES
+from openqrm.plugins.storage.nfs.plugin import PLUGIN as NFS
+from openqrm.plugins.storage.shelf.plugin import PLUGIN
+
+plugins = [DIRECTORIES, NFS, PLUGIN]
+registry = Registry.of_installation(plugins)
+create = next(each for each in compact(registry)["operations"] if each["name"] == "storage.create")
+print("API", "shelf-nfs" in str(document(registry)["components"]["schemas"]["StorageCreateArguments"]))
+print("CLI", "shelf-nfs" in operation_parser(create).format_help())
+print("docs", "| `shelf-nfs` | `shelf` | `nfs` |" in plugins_page(of(plugins), table))
+"""
 
 
 def run(directory: Path, *command: str, path: Path | None = None) -> str:
@@ -172,6 +191,10 @@ def test_a_new_plugin_in_the_tree(checkout: Path, capsys: pytest.CaptureFixture[
     run(checkout, "ruff", "format", "--check", *sources)
     run(checkout, "mypy", "--follow-imports=silent", *sources)
     run(checkout, "pytest", "-q", "-p", "no:cacheprovider", "tests/cases/shelf")
+    assert lines_of(made) < MOST_LINES
+    (checkout / "surfaces.py").write_text(SURFACES)
+    shown = run(checkout, "surfaces", path=Path(f"{checkout / 'src'}{os.pathsep}{checkout}")).splitlines()
+    assert shown == ["API True", "CLI True", "docs True"]
     script = (
         "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command(['--no-cache']))"
     )
