@@ -143,11 +143,12 @@ class TestLvmClassic(PoolSuite):
     async def test_a_volume_in_use_is_copied_as_it_was(self, subject: Subject) -> None:
         """What is written meanwhile is not in the copy; the snapshot that it is read from is gone afterwards."""
         source, copy = await subject.made("before"), subject.volume()
-        await subject.shell('(exec 3<"$1"; sleep 60) >/dev/null 2>&1 </dev/null &', subject.where(source))
+        hold = '(exec 3<"$1"; exec sleep 600) >/dev/null 2>&1 </dev/null & echo $!'
+        holder = (await subject.shell(hold, subject.where(source))).strip()
         await subject.runner.do(await subject.clone(source, copy))
         assert await subject.mark(copy) == "before"
         assert await subject.leftovers() == set()
-        await subject.shell('fuser -k "$1" 2>/dev/null || true; sleep 0.5', subject.where(source))
+        await subject.shell('kill "$1"; sleep 0.5', holder)
         await subject.drop(source, copy)
 
     async def test_a_snapshot_keeps_its_source(self, subject: Subject) -> None:
