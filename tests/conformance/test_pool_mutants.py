@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HALF = 'mkdir "$path"; ' + SLOW + '; cp -a "$5/." "$path"; exit 0\ncp'
+_FIFTH = (
+    'count=$(($(stat -c %s "$new/big") / 5242880)); dd if="$new/big" of="$new/x" bs=1M count=$count; '
+    'dd if="$new/x" of="$new/big" bs=1M conv=notrunc,fsync; rm "$new/x"'
+)
 KILLED, FULL = "test_killed_in_the_middle", "test_a_pool_that_gets_full"
 MADE = "test_a_volume_is_made_and_removed"
 POOL_MUTANTS = (
@@ -72,6 +76,11 @@ POOL_MUTANTS = (
         "a clone copies every block",
         "test_a_clone_shares_what_is_not_changed",
         (script("clone", "--reflink=auto", "--reflink=never"),),
+    ),
+    Mutant(
+        "a clone copies a fifth of what there is",
+        "test_a_clone_shares_what_is_not_changed",
+        (script("clone", 'sync "$new"', f'{_FIFTH}; sync "$new"'),),
     ),
     Mutant(
         "a snapshot copies every block",

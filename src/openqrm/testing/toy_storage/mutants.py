@@ -11,7 +11,7 @@ import pytest
 
 from openqrm.domain.errors import OpenqrmError
 from openqrm.plugin_api.steps import Command
-from openqrm.testing import storage_copy_suite, storage_export_suite
+from openqrm.testing import storage_export_suite
 from openqrm.testing.storage_suite import StorageSuite
 from openqrm.testing.toy_storage import scripts
 
@@ -105,7 +105,6 @@ def titled_anew(original: Any, *given: Any, **named: Any) -> Any:
 async def is_caught(mutant: Mutant, running: ToyRig, directory: Path, patch: pytest.MonkeyPatch) -> str:
     """What the test said that is to see it; AssertionError when it said nothing."""
     patch.setattr(storage_export_suite, "WATCHED_SECONDS", 0.3)
-    patch.setattr(storage_copy_suite, "ALLOWANCE_SECONDS", 60.0)
     for change in mutant.changes:
         change(patch)
     program = running.program
