@@ -64,9 +64,14 @@ class PoolCopySuite:
         assert await subject.in_tree(source, looked) == changed
         await subject.drop(source)
 
-    async def test_a_volume_grows_with_its_file_system(self, subject: Subject) -> None:
+    @pytest.mark.parametrize("verb", ["fill", "clone"])
+    async def test_a_volume_grows_with_its_file_system(self, subject: Subject, verb: str) -> None:
         await subject.confirm(Cap.RESIZE)
-        volume = await subject.filled(_RANDOM % SMALL, 64)
+        source = volume = await subject.filled(_RANDOM % SMALL, 64)
+        if verb == "clone":
+            subject.require(Cap.CLONE)
+            volume = subject.volume(64)
+            await subject.runner.do(await subject.clone(source, volume))
         looked = 'sha256sum <"$1/big"'
         content = await subject.in_tree(volume, looked)
         steps = await subject.resize(volume, 128)
@@ -80,6 +85,8 @@ class PoolCopySuite:
         await subject.in_tree(grown, 'head -c 70M /dev/urandom >"$1/more" && sync "$1/more"')
         assert await subject.in_tree(grown, looked) == content
         await subject.drop(grown)
+        if verb == "clone":
+            await subject.drop(source)
 
     async def test_a_volume_does_not_shrink(self, subject: Subject) -> None:
         await subject.confirm(Cap.RESIZE)

@@ -26,7 +26,7 @@ def test_a_node_knows_nothing_but_how_to_boot_from_the_network() -> None:
 
 
 def test_emulation_uses_the_processor_that_does_not_stall() -> None:
-    assert "-accel tcg -cpu qemu64 -smp 1" in words(LabSpec())
+    assert "-accel tcg,tb-size=128 -cpu qemu64 -smp 1" in words(LabSpec())
 
 
 def test_uefi_boots_by_the_firmwares_own_pxe() -> None:
