@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from openqrm.plugin_api.drivers import Grant
 from openqrm.plugins.storage.aoe.plugin import PLUGIN
+from openqrm.testing import needs
 from openqrm.testing.access_aoe import AoeAccess
 from openqrm.testing.image_files import ELSEWHERE, PREPARE, image_files, kill_servers
 from openqrm.testing.storage_host import RealStorage, real_storage
@@ -27,9 +27,7 @@ NEEDED = ("vblade", "ganesha.nfsd", "sshd", "mkfs.btrfs", "ip")
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
-    missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None]
-    if os.geteuid() != 0 or missing:
-        pytest.skip(f"needs root and: {', '.join(missing)}")
+    needs.root_and(*NEEDED)
     with real_storage(tmp_path_factory.mktemp("aoe"), f"a{os.getpid() % 100000}") as running:
         running.inside("sh", "-ec", PREPARE)
         yield running

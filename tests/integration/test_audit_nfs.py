@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,7 @@ from openqrm.plugins.storage.dir.driver import DirPool
 from openqrm.plugins.storage.dir.plugin import DirSettings
 from openqrm.plugins.storage.nfs.driver import NfsExport
 from openqrm.plugins.storage.nfs.plugin import NfsSettings
+from openqrm.testing import needs
 from openqrm.testing.access_nfs import NfsAccess
 from openqrm.testing.controller import Site, StoredSecrets
 from openqrm.testing.datacentre import NoHooks
@@ -182,9 +182,7 @@ def running(made: Installation, volume: str, machine: str) -> None:
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
-    missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None]
-    if os.geteuid() != 0 or missing:
-        pytest.skip(f"needs root and: {', '.join(missing)}")
+    needs.root_and(*NEEDED)
     with real_storage(tmp_path_factory.mktemp("audit"), f"a{os.getpid() % 100000}") as started:
         yield started
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from openqrm.plugin_api.drivers import Cap, Grant, confirmed
 from openqrm.plugins.storage.file.plugin import PLUGIN as FILE
 from openqrm.plugins.storage.iscsi.facts import PREFIX
 from openqrm.plugins.storage.iscsi.plugin import PLUGIN
+from openqrm.testing import needs
 from openqrm.testing.access_iscsi import IscsiAccess
 from openqrm.testing.image_files import PREPARE, SMALL_POOL
 from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
@@ -38,11 +38,8 @@ tgtadm --lld iscsi --mode target --op bind --tid "$tid" --initiator-address "$2"
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorage]:
-    missing = [name for name in NEEDED if shutil.which(name, path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None]
-    if os.geteuid() != 0 or missing:
-        reason = f"needs root and: {', '.join(missing)}"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with real_storage(tmp_path_factory.mktemp("iscsi"), "isctest") as running:
+    needs.root_and(*NEEDED)
+    with real_storage(tmp_path_factory.mktemp("iscsi"), f"i{os.getpid() % 100000}") as running:
         running.inside("sh", "-ec", f"{PREPARE}\n{SERVING}")
         yield running
 

@@ -60,7 +60,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealStorageMac
     if os.geteuid() != 0 or lacking:
         reason = f"a storage machine needs root and: {', '.join(lacking)}"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with storage_machine(tmp_path_factory.mktemp("lio"), "isclio") as running:
+    with storage_machine(tmp_path_factory.mktemp("lio"), f"l{os.getpid() % 100000}") as running:
         running.shell(PREPARE, RESTORE)
         yield running
 
@@ -72,6 +72,10 @@ async def subject(storage: RealStorageMachine) -> AsyncIterator[Subject]:
     async def restart() -> None:
         """As its service does: LIO itself is the kernel."""
         await asyncio.to_thread(storage.shell, "targetctl clear; targetctl restore")
+
+    async def crash() -> None:
+        await asyncio.to_thread(storage.power_off)
+        await asyncio.to_thread(storage.power_on)
 
     async def grant_by_hand(location: str, client: Client) -> None:
         made.append(len(made))
@@ -92,6 +96,8 @@ async def subject(storage: RealStorageMachine) -> AsyncIterator[Subject]:
             clients=tuple(machine.client() for machine in storage.clients),
             access=IscsiAccess(storage.clients),
             restart=restart,
+            set_host_link=lambda up: storage.set_link(up=up),
+            crash=crash,
             grant_by_hand=grant_by_hand,
             settings={"directory": IMAGES, "server": "lio"},
             host_kind="storage machine",

@@ -26,6 +26,8 @@ from openqrm.testing.storage_suite import ExportSuite, PoolSuite
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from openqrm.plugin_api.drivers import Client
+
 # An emulated machine: a verb takes one to three seconds, and some tests have dozens.
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1800)]
 THIN: dict[str, object] = {"volume_group": "vg0", "thin_pool_mb": 6000, "default_size_mb": 256}
@@ -91,6 +93,7 @@ async def given(storage: RealStorageMachine) -> AsyncIterator[dict[str, Any]]:
             "address": storage.address,
             "dead_host": DEAD,
             "used_kb": used_kb,
+            "set_host_link": lambda up: storage.set_link(up=up),
             "crash": crash,
             "host_kind": "storage machine",
             "packages": ("lvm2", "thin-provisioning-tools"),
@@ -220,13 +223,28 @@ class TestLvmNfs(ExportSuite):
             await given["crash"]()
             await asyncio.sleep(GRACE_SECONDS)
 
+        async def grant_by_hand(location: str, client: Client) -> None:
+            options = "rw,sync,no_root_squash,no_subtree_check"
+            await asyncio.to_thread(storage.inside, "exportfs", "-o", options, f"{client.address}:{location}")
+
         more = {
             "clients": tuple(machine.client() for machine in storage.clients),
             "access": NfsAccess(storage.clients),
             "restart": restart,
             "crash": crash,
+            "grant_by_hand": grant_by_hand,
         }
         return Subject.join(PLUGIN, "lvm-tree", NFS, "nfs", settings=THIN, **(given | more))
+
+    async def test_who_was_refused_does_not_hold_a_volume(self, subject: Subject) -> None:
+        """The server remembers the place, and that it said no."""
+        volume = await subject.made("mine")
+        known, stranger = subject.clients[:2]
+        await subject.runner.do(await subject.authorize(volume, known, 1))
+        await subject.runner.do(await subject.revoke(volume, known, 1))
+        assert await subject.reads(stranger, volume) is None
+        await subject.drop(volume)
+        assert volume.name not in await subject.names()
 
 
 class TestLvmIscsi(ExportSuite):

@@ -11,13 +11,12 @@ Needs root, and what `openqrm lab` needs. The host has a kernel shared with the 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import zlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from openqrm.testing import needs
 from openqrm.testing.storage_host import STORAGE, RealStorage, real_storage
 from openqrm.testing.storage_subject import Subject
 from openqrm.testing.storage_suite import PoolSuite
@@ -32,10 +31,7 @@ NEEDED = ("ganesha.nfsd", "sshd", "mkfs.btrfs", "ip")
 
 def require_host() -> None:
     """Skip where a storage host cannot be made, saying what is missing."""
-    path = "/usr/sbin:/sbin:" + os.environ["PATH"]
-    missing = [name for name in NEEDED if shutil.which(name, path=path) is None]
-    if os.geteuid() != 0 or missing:
-        pytest.skip(f"needs root and: {', '.join(missing)}")
+    needs.root_and(*NEEDED)
 
 
 class RealPoolSuite(PoolSuite):
