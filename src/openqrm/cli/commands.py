@@ -144,7 +144,7 @@ def _operation(client: Client, schema: Schema, operation: dict[str, Any], rest: 
     asks = _destroys(operation, body) and not (given.yes or given.dry_run)
     if operation.get("reports") and not given.dry_run:
         asked = [given.target] if given.target is not None else _all(client, schema, operation["target"])
-        if asks and sys.stdin.isatty():
+        if asks and sys.stdin.isatty() and not given.json:  # whose output a program reads
             found = [_called_dry(client, operation, target, body) for target in asked]
             if not reports.planned(found):
                 return OK

@@ -112,3 +112,11 @@ def test_where_nothing_is_found_nothing_is_asked(
     assert run(server, schema, "storage", "audit", "--fix") == OK
     assert [path for path, _ in server.called] == [f"storages/{number}/audit?dry_run=true" for number in (1, 2)]
     assert capsys.readouterr().out == "nothing found\n"
+
+
+def test_a_program_that_reads_the_answer_gets_nothing_else(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers(monkeypatch, "y\n")
+    assert run(Server(FINDING), schema, "storage", "audit", "s1", "--fix", "--json") == OK
+    assert json.loads(capsys.readouterr().out)["status"] == "done"
