@@ -94,3 +94,15 @@ def test_a_file_without_an_end_of_its_last_line_hides_nothing(programs: Path, tm
     said = run(NfsExport, programs, ":", "facts", ganesha, kernel)
     found = NfsExport().parse(said.stdout)
     assert (found.has["ganesha"], found.has["kernel"]) == ("installed", "installed")
+
+
+def test_a_table_that_cannot_be_rewritten_stays(programs: Path, tmp_path: Path) -> None:
+    folders = tables(tmp_path)
+    table = tmp_path / "exports.d/hand.exports"
+    table.write_text("/srv/pool/web 10.0.0.1(rw)\n/srv/pool/other 10.0.0.2(rw)\n")
+    before = table.read_text()
+    program(programs, "awk", "exit 2")
+    ended = run(NfsExport, programs, ":", "withdraw", *folders, "-", "/srv/pool/web", "10.0.0.1")
+    assert ended.returncode == 1
+    assert "stays as it is" in ended.stderr
+    assert table.read_text() == before
