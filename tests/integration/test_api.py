@@ -73,6 +73,8 @@ async def test_what_is_wrong_is_named(client: httpx.AsyncClient) -> None:
     [
         ("GET", "/v1/resources/nothing", 404, "not-found"),
         ("GET", "/v1/unicorns", 404, "not-found"),
+        ("GET", "/v1/resources/", 404, "not-found"),
+        ("DELETE", "/v1/resources/", 404, "not-found"),
         ("PUT", "/v1/resources", 405, "method-not-allowed"),
         ("GET", "/v1/resources?colour=red", 422, "invalid"),
         ("GET", "/v1/resources?phase=flying", 422, "invalid"),

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 def create_app(context: ApiContext) -> FastAPI:
     """Routes of all entities and operations."""
     app = FastAPI(
-        title="openQRM", version=__version__, openapi_url=f"{PREFIX}/openapi.json", docs_url=None, redoc_url=None
+        title="openQRM",
+        version=__version__,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # `/v1/volumes/` names no volume: it must not answer as if it were the list
     )
     app.state.context = context
     app.add_exception_handler(OpenqrmError, problems.on_error)

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from openqrm.cli.failures import FAILED, UNREACHABLE, CliError
-from openqrm.cli.output import CONTROL, note
+from openqrm.cli.output import CONTROL, note, shortened
 
 if TYPE_CHECKING:
     from openqrm.cli.client import Client
@@ -89,7 +89,7 @@ def failure(operation: dict[str, Any]) -> CliError | None:
     error = operation["error"] or {}
     error = error.get("stuck", error)  # an operation that needs attention tells what it is stuck at
     detail = error.get("detail") or f"it is {operation['status']}"
-    output = str(error.get("output", "")).rstrip()
+    output = shortened(str(error.get("output", "")))
     state = "needs attention" if operation["status"] == "attention" else operation["status"]
     text = f"operation {operation['id']} ({operation['name']}) {state}: {detail}"
     remedy = str(error.get("remedy", ""))

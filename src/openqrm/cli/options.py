@@ -51,9 +51,11 @@ def operation_parser(operation: dict[str, Any]) -> Parser:
     if operation["target"]:
         word = operation["target"].upper()
         if operation.get("reports"):
-            parser.add_argument("target", metavar=word, nargs="?", help="id or name; left out: all there are")
+            parser.add_argument(
+                "target", metavar=word, type=_not_empty, nargs="?", help="id or name; left out: all there are"
+            )
         else:
-            parser.add_argument("target", metavar=word, help="id or name")
+            parser.add_argument("target", metavar=word, type=_not_empty, help="id or name")
     for option in operation["arguments"]:
         _add(parser, option)
     for whole in _wholes(operation["arguments"]):
@@ -95,10 +97,17 @@ def list_parser(kind: str, entity: dict[str, Any]) -> Parser:
     return parser
 
 
+def _not_empty(text: str) -> str:
+    """A variable of a script that is not set is no name."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty: give an id or a name")
+    return text
+
+
 def show_parser(kind: str) -> Parser:
     """The parser of `openqrm ENTITY show`."""
     parser = Parser(prog=f"openqrm {kind} show", description=f"Show one {kind}.", allow_abbrev=False)
-    parser.add_argument("target", metavar=kind.upper(), help="id or name")
+    parser.add_argument("target", metavar=kind.upper(), type=_not_empty, help="id or name")
     parser.add_argument("--json", action="store_true", help="print the server's answer as JSON")
     parser.add_argument("--yes", "-y", action="store_true", help=argparse.SUPPRESS)
     return parser

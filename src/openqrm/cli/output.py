@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+LAST_LINES = 15
+"""Of a command's output, on a terminal."""
 CONTROL = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
 """Characters that could drive a terminal; what machines report is not trusted."""
 
@@ -55,6 +57,13 @@ def plan(found: Sequence[dict[str, Any]]) -> None:
         print(f"{number:3}  {clean(step.get('kind')):8}  {clean(step.get('title') or step.get('name'))}")
 
 
+def shortened(text: str) -> str:
+    """The end of what a command said, where its reason usually is; `--json` has all that was kept."""
+    lines = text.rstrip().splitlines()
+    left_out = len(lines) - LAST_LINES
+    return "\n".join(lines if left_out <= 0 else [f"(… {left_out} lines; --json has them)", *lines[-LAST_LINES:]])
+
+
 def steps(found: Sequence[dict[str, Any]]) -> None:
     """What became of an operation's steps: status, tries, and below a step that failed its error and output."""
     width = max((len(clean(step["status"])) for step in found), default=0)
@@ -65,7 +74,7 @@ def steps(found: Sequence[dict[str, Any]]) -> None:
         far = step["output"].get("text") if step["status"] == "acting" else ""
         if far:
             print(f"{'':{7 + width}}{step['output'].get('progress', 0):3}% {clean(far)}")
-        lines = [str(error.get("detail", "")), *str(error.get("output", "")).splitlines()]
+        lines = [str(error.get("detail", "")), *shortened(str(error.get("output", ""))).splitlines()]
         if error.get("remedy"):
             lines.append(f"→ {error['remedy']}")
         for line in lines:

@@ -40,3 +40,12 @@ def test_a_shown_operation_tells_how_far_it_is(capsys: pytest.CaptureFixture[str
         "  2  done     copied",
         "  3  pending  copied",
     ]
+
+
+def test_what_a_command_said_is_shown_by_its_end() -> None:
+    """Seven hundred lines of one complaint hide the error that they belong to."""
+    said = "\n".join(f"line {number}" for number in range(1, 701))
+    shown = output.shortened(said).splitlines()
+    assert (shown[-1], len(shown)) == ("line 700", output.LAST_LINES + 1)
+    assert "685 lines" in shown[0]
+    assert output.shortened("one\ntwo\n") == "one\ntwo"

@@ -83,6 +83,16 @@ def test_wrong_usage_is_an_error_with_a_code() -> None:
         assert caught.value.code == 2
 
 
+@pytest.mark.parametrize("nothing", ["", "  "])
+def test_a_target_that_is_empty_is_none(nothing: str) -> None:
+    """`openqrm volume remove "$VOLUME"` in a script that never set it."""
+    parsers = [options.operation_parser(one) for one in OPERATIONS.values() if one["target"]]
+    assert parsers
+    for parser in (*parsers, options.show_parser("volume")):
+        with pytest.raises(CliError, match="is empty"):
+            parser.parse_args([nothing])
+
+
 def test_short_options_are_unique_and_help_stays_help() -> None:
     for operation in OPERATIONS.values():
         shorts = [option["short"] for option in operation["arguments"] if option["short"]]
