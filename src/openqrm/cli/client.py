@@ -66,7 +66,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise self._away(error) from error
         data = self._data(response, raw)
-        if response.status >= 300:  # HTTP; the API redirects nobody
+        if response.status >= 400:
             raise of_answer(response.status, data if isinstance(data, dict) else {})
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
 
