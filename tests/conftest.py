@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from openqrm.testing import needs
 from openqrm.testing.database import PostgresServer, SqliteFiles, open_database, postgres_or_why
 from openqrm.testing.memory import MemoryDatabase
 
@@ -35,9 +36,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     """One server for the session. Absent, it is a failure in CI and a skip with a reason elsewhere."""
     server, why = postgres_or_why()
     if server is None:
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
+        needs.lacking(why)
     with server:
         yield server
 

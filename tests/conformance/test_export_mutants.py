@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from openqrm.testing import needs
 from openqrm.testing.toy_storage.mutants import Mutant, export, is_caught, method, steps, text, told_in_words
 from openqrm.testing.toy_storage.plugin import ToyExport
 from openqrm.testing.toy_storage.rig import ToyRig, toy_rig
@@ -140,8 +139,7 @@ EXPORT_MUTANTS = (
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyRig]:
-    if os.geteuid() != 0 or shutil.which("mkfs.btrfs", path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None:
-        pytest.skip("needs root and: mkfs.btrfs")
+    needs.root_and("mkfs.btrfs")
     with toy_rig(tmp_path_factory.mktemp("mutants")) as rig:
         yield rig
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from openqrm.testing import needs
 from openqrm.testing.toy_storage.mutants import (
     SLOW,
     Mutant,
@@ -146,11 +145,13 @@ POOL_MUTANTS = (
         "it does not grow",
         "test_a_volume_grows_with_its_file_system",
         (script("resize", 'note "$id $4"', "true"),),
+        arguments=("fill",),
     ),
     Mutant(
         "growing loses what was in it",
         "test_a_volume_grows_with_its_file_system",
         (script("resize", "ours", 'ours; rm -rf "$path"; mkdir "$path"'),),
+        arguments=("fill",),
     ),
     Mutant(
         "it shrinks",
@@ -224,8 +225,7 @@ POOL_MUTANTS = (
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyRig]:
-    if os.geteuid() != 0 or shutil.which("mkfs.btrfs", path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None:
-        pytest.skip("needs root and: mkfs.btrfs")
+    needs.root_and("mkfs.btrfs")
     with toy_rig(tmp_path_factory.mktemp("mutants")) as rig:
         yield rig
 

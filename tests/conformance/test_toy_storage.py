@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-from openqrm.testing import storage_export_suite
+from openqrm.testing import needs, storage_export_suite
 from openqrm.testing.storage_suite import StorageSuite
 from openqrm.testing.toy_storage.rig import ToyRig, toy_rig
 
@@ -20,8 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyRig]:
-    if os.geteuid() != 0 or shutil.which("mkfs.btrfs", path="/usr/sbin:/sbin:" + os.environ["PATH"]) is None:
-        pytest.skip("needs root and: mkfs.btrfs")
+    needs.root_and("mkfs.btrfs")
     with toy_rig(tmp_path_factory.mktemp("toy")) as running:
         yield running
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from openqrm.plugin_api.plugin import ServiceCommand
 from openqrm.plugins.network.dhcpd import hooks, leases, service
 from openqrm.plugins.network.dhcpd.configuration import placeholder
 from openqrm.plugins.network.dhcpd.kea import Kea
+from openqrm.testing import needs
 from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 
     from openqrm.engine.plugins.process import Child
 
-NEEDS = ("kea-dhcp4", "busybox", "ip", "setpriv")
-_missing = [name for name in NEEDS if not shutil.which(name)]
-pytestmark = [
-    pytest.mark.skipif(bool(_missing), reason=f"not installed: {', '.join(_missing)}"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-]
+pytestmark = pytest.mark.usefixtures("here")
 SETTINGS = {"discovery_seconds": 120}
 MAC = "52:54:00:98:00:01"
+
+
+@pytest.fixture(scope="module")
+def here() -> None:
+    """What these tests need is on this machine."""
+    needs.root_and("kea-dhcp4", "busybox", "ip", "setpriv")
 
 
 def ip(*words: str) -> None:

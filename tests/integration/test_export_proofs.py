@@ -12,6 +12,7 @@ import pytest
 from openqrm.plugin_api.scripts import script
 from openqrm.plugins.storage.iscsi.driver import IscsiExport
 from openqrm.plugins.storage.nfs.driver import NfsExport
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +25,7 @@ ETAB = "/var/lib/nfs/etab"
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
     """Which the host has besides its own; that `sleep` takes no time."""
-    if os.geteuid() != 0:
-        reason = "needs root, for a process namespace of its own"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    needs.root_and("unshare")
     folder = tmp_path / "bin"
     folder.mkdir()
     program(folder, "sleep", ":")

@@ -21,6 +21,7 @@ import pytest
 
 from openqrm.remote.channel import Raw
 from openqrm.remote.gate import Answer, parse_progress, understand
+from openqrm.testing import needs
 
 GATE = str(files("openqrm").joinpath("node/gate/openqrm-gate"))
 APPLETS = (
@@ -74,13 +75,11 @@ class Gate:
 def gate(request: pytest.FixtureRequest, tmp_path: Path) -> Gate:
     if request.param == "dash":
         return Gate(tmp_path / "gate", "/usr/local/bin:/usr/bin:/bin", shutil.which("dash") or "sh")
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        pytest.skip("busybox is not installed")
+    needs.have("busybox")
     bin_directory = tmp_path / "bin"
     bin_directory.mkdir()
     for applet in APPLETS.split():
-        (bin_directory / applet).symlink_to(busybox)
+        (bin_directory / applet).symlink_to(shutil.which("busybox") or "")
     (bin_directory / "flock").symlink_to(shutil.which("flock") or "/usr/bin/flock")
     return Gate(tmp_path / "gate", str(bin_directory), str(bin_directory / "sh"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import pytest
 
 from openqrm.plugin_api.scripts import script
 from openqrm.plugins.storage.nfs.driver import NfsExport
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,9 +58,7 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
-    if os.geteuid() != 0:
-        reason = "needs root, for a process namespace of its own"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    needs.root_and("unshare")
     (tmp_path / "ganesha/exports.d").mkdir(parents=True)
     (tmp_path / "exports.d").mkdir()
     (tmp_path / "ganesha/ganesha.conf").write_text(GANESHA)

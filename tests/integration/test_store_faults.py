@@ -13,6 +13,7 @@ from openqrm.domain.errors import UnavailableError
 from openqrm.domain.event import Event, Severity
 from openqrm.domain.resource import Resource
 from openqrm.store import engines
+from openqrm.testing import needs
 from openqrm.testing.database import PostgresServer, open_database, postgres_or_why
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def server() -> Iterator[PostgresServer]:
     """A server of this test's own, to be stopped."""
     found, why = postgres_or_why()
     if found is None:
-        pytest.skip(why)
+        needs.lacking(why)
     with found:
         yield found
 

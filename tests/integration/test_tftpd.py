@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -16,17 +15,22 @@ from openqrm.engine.plugins.process import Log, spawn
 from openqrm.plugin_api.calls import ServiceContext
 from openqrm.plugin_api.plugin import ServiceCommand
 from openqrm.plugins.network.tftpd import service
+from openqrm.testing import needs
 from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_missing = [name for name in ("in.tftpd", "curl", "ip", "setpriv") if not shutil.which(name)]
-_missing += [name for name in service.LOADERS if not (service.SOURCE / name).exists()]
-pytestmark = [
-    pytest.mark.skipif(bool(_missing), reason=f"not installed: {', '.join(_missing)}"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces need root"),
-]
+pytestmark = pytest.mark.usefixtures("here")
+
+
+@pytest.fixture(scope="module")
+def here() -> None:
+    """What these tests need is on this machine."""
+    needs.root_and("in.tftpd", "curl", "ip", "setpriv")
+    missing = [name for name in service.LOADERS if not (service.SOURCE / name).exists()]
+    if missing:
+        needs.lacking(f"needs {', '.join(missing)}")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from openqrm.domain.errors import CommandFailedError, UnsupportedError
 from openqrm.plugin_api.drivers import Cap, confirmed
 from openqrm.plugins.storage.zfs.plugin import PLUGIN
+from openqrm.testing import needs
 from openqrm.testing.storage_attributes import check_attributes_are_listed
 from openqrm.testing.storage_on_host import RealPoolSuite
 from openqrm.testing.storage_subject import Subject
@@ -39,7 +39,13 @@ for name in tank small; do
 done
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("zfs-fuse", path="/usr/sbin:/sbin") is None, reason="needs zfs-fuse")
+pytestmark = pytest.mark.usefixtures("zfs_fuse")
+
+
+@pytest.fixture(scope="module")
+def zfs_fuse() -> None:
+    """This machine has it."""
+    needs.root_and("zfs-fuse")
 
 
 class TestZfs(RealPoolSuite):

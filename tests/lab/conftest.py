@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from openqrm.admin.lab import requirements
 from openqrm.admin.lab.datacentre import down
 from openqrm.admin.lab.state import LabSpec
-from openqrm.testing import share
+from openqrm.testing import needs, share
 from openqrm.testing.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from openqrm.admin.lab.state import Firmware
 
 REUSE = "OPENQRM_LAB_REUSE"
 """A developer's: the directory of a datacentre that an earlier run left up, or that this one makes and leaves up."""
@@ -33,29 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def require(firmware: Firmware) -> None:
-    """Fail in CI, skip with the reason elsewhere, when this machine cannot run a lab."""
-    lacking = [f"{need.what} ({need.package})" for need in requirements.missing(firmware)]
-    if os.geteuid() != 0:
-        lacking.append("root")
-    if not lacking:
-        return
-    reason = f"the virtual datacentre needs: {', '.join(lacking)}"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def bios() -> None:
     """For a test that brings a lab up by itself."""
-    require("bios")
-
-
-@pytest.fixture
-def lab_requirements() -> Callable[[Firmware], None]:
-    """For tests with a lab of their own: `require`."""
-    return require
+    needs.lab("bios")
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +43,7 @@ def site_up() -> Iterator[Callable[[LabSpec], Site]]:
     made: list[tuple[Path, str]] = []
 
     def up(spec: LabSpec) -> Site:
-        require(spec.firmware)
+        needs.lab(spec.firmware)
         directory = Path("/tmp") / f"openqrm-{spec.name}"  # short: Unix sockets have short paths
         down(directory, spec.name)
         made.append((directory, spec.name))

@@ -15,10 +15,9 @@ from openqrm.admin.lab.state import LabSpec
 from openqrm.testing.site import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from openqrm.admin.lab.state import Firmware
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -26,9 +25,8 @@ MEGABYTES = 24
 
 
 @pytest.fixture
-def small(tmp_path: Path, lab_requirements: Callable[[Firmware], None]) -> Iterator[Path]:
+def small(tmp_path: Path, bios: None) -> Iterator[Path]:
     """A file system of a few megabytes."""
-    lab_requirements("bios")
     place = tmp_path / "small"
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", str(place)], check=True)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from openqrm.admin.lab import network, requirements
+from openqrm.admin.lab import network
 from openqrm.admin.lab.datacentre import Lab, down
 from openqrm.admin.lab.errors import LabError
 from openqrm.admin.lab.state import LabSpec
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +30,7 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid() != 0 or requirements.missing("bios", with_controller=False):
-        pytest.skip(f"needs root and: {[need.what for need in requirements.missing('bios', with_controller=False)]}")
+    needs.lab()
     place = Path("/tmp") / f"openqrm-{NAME}"  # short: Unix sockets have short paths
     down(place, NAME)
     yield place
@@ -158,8 +158,7 @@ def test_the_storage_host_is_a_machine_of_its_own(directory: Path) -> None:
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_a_node_asks_for_dhcp_and_obeys_power(directory: Path, firmware: str) -> None:
-    if requirements.missing(firmware):
-        pytest.skip(f"needs: {[need.what for need in requirements.missing(firmware)]}")
+    needs.lab("uefi" if firmware == "uefi" else "bios")
     lab = Lab.up(
         LabSpec(name=NAME, nodes=1, firmware="uefi" if firmware == "uefi" else "bios", with_controller=False), directory
     )

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from openqrm.domain.errors import InvalidError
+from openqrm.domain.network import plain_ip
 from openqrm.plugin_api.drivers import Grant, Placed
 from openqrm.plugin_api.facts import Fact
 from openqrm.plugin_api.scripts import script
@@ -100,6 +101,19 @@ def mac_of(client: Client) -> str:
     return mac
 
 
+def address_of(client: Client) -> str:
+    """One address of one machine and nothing else: what goes into a server's configuration names exactly one client.
+
+    InvalidError.
+    """
+    try:
+        return plain_ip(client.address)
+    except ValueError:
+        raise InvalidError(
+            f"{client.name} has no address to export to", remedy=f"give resource {client.name} an address"
+        ) from None
+
+
 class ScriptExport:
     """Implements `ExportDriver` but for `root_device` and `attach`.
 
@@ -161,48 +175,25 @@ class ScriptExport:
         grant = (*self.about_grant(context, volume, client), *self.made_with(context, found))
         words = (self.known_as(client), str(generation), *grant)
         secret = self._secret(client)
-        return (
-            Run(
-                name="authorize",
-                title=f"Export {location} to {client.name}",
-                host=context.host,
-                do=self.command(context, "authorize", f"volume-{volume.id}", location, *words, secret=secret),
-                undo=self.command(context, "revoke", f"volume-{volume.id}", location),
-                gate=Gate(volume=f"volume-{volume.id}", generation=generation),
-                timeout=self.seconds,
-            ),
-        )
+        do = self.command(context, "authorize", f"volume-{volume.id}", location, *words, secret=secret)
+        undo = self.command(context, "revoke", f"volume-{volume.id}", location)
+        gate = Gate(volume=f"volume-{volume.id}", generation=generation)
+        return (self._step(context, "authorize", f"Export {location} to {client.name}", do, undo, gate),)
 
     def revoke(
         self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts
     ) -> Steps:
         """Nobody has it any more, and the host shows so."""
         del facts  # the host is asked when it is done, whatever software it had before
-        return (
-            Run(
-                name="revoke",
-                title=f"Take {location} back from {client.name}",
-                host=context.host,
-                do=self.command(context, "revoke", f"volume-{volume.id}", location),
-                undo=_TAKEN,
-                gate=Gate(volume=f"volume-{volume.id}", generation=generation),
-                timeout=self.seconds,
-            ),
-        )
+        do = self.command(context, "revoke", f"volume-{volume.id}", location)
+        gate = Gate(volume=f"volume-{volume.id}", generation=generation)
+        return (self._step(context, "revoke", f"Take {location} back from {client.name}", do, _TAKEN, gate),)
 
     def withdraw(self, context: StorageContext, grant: Grant, facts: Facts) -> Steps:
         """What no lease knows is taken back."""
         del facts  # as for revoke
-        return (
-            Run(
-                name="withdraw",
-                title=f"Take {grant.location} back from {grant.client}",
-                host=context.host,
-                do=self.command(context, "withdraw", grant.volume or "-", grant.location, grant.client),
-                undo=_UNKNOWN,
-                timeout=self.seconds,
-            ),
-        )
+        do = self.command(context, "withdraw", grant.volume or "-", grant.location, grant.client)
+        return (self._step(context, "withdraw", f"Take {grant.location} back from {grant.client}", do, _UNKNOWN),)
 
     def command(self, context: StorageContext, verb: str, *words: str, secret: Secret | None = None) -> Command:
         """The script's call for a verb; it is an argument where a secret is on standard input."""
@@ -210,6 +201,17 @@ class ScriptExport:
         if secret is None:
             return Command(argv=("sh", "-s", "--", *words), input=text)
         return Command(argv=("sh", "-c", text, "export", *words), input=secret)
+
+    def _step(
+        self,
+        context: StorageContext,
+        name: str,
+        title: str,
+        do: Command,
+        undo: Command | Irreversible,
+        gate: Gate | None = None,
+    ) -> Run:
+        return Run(name=name, title=title, host=context.host, do=do, undo=undo, gate=gate, timeout=self.seconds)
 
     def _secret(self, client: Client) -> Secret | None:
         if self.secret and self.secret not in client.secrets:
@@ -238,29 +240,15 @@ class ScriptLender(ScriptExport):
         found = self.found(context, facts)
         self.check(context, found)
         words = (f"volume-{volume.id}", location, self.known_as(client))
-        return (
-            Run(
-                name="lend",
-                title=f"Export {location} to {client.name} to read",
-                host=context.host,
-                do=self.command(context, "lend", *words, *self.made_with(context, found)),
-                undo=self.command(context, "reclaim", *words),
-                gate=Gate(volume=f"volume-{volume.id}", generation=volume.generation),
-                timeout=self.seconds,
-            ),
-        )
+        do = self.command(context, "lend", *words, *self.made_with(context, found))
+        undo = self.command(context, "reclaim", *words)
+        gate = Gate(volume=f"volume-{volume.id}", generation=volume.generation)
+        return (self._step(context, "lend", f"Export {location} to {client.name} to read", do, undo, gate),)
 
     def reclaim(self, context: StorageContext, volume: Volume, location: str, client: Client, facts: Facts) -> Steps:
         """It may read no longer. The errors of `known_as`."""
         del facts  # as for revoke
-        return (
-            Run(
-                name="reclaim",
-                title=f"Take {location} back from {client.name}, which read it",
-                host=context.host,
-                do=self.command(context, "reclaim", f"volume-{volume.id}", location, self.known_as(client)),
-                undo=_LENT,
-                gate=Gate(volume=f"volume-{volume.id}", generation=volume.generation),
-                timeout=self.seconds,
-            ),
-        )
+        do = self.command(context, "reclaim", f"volume-{volume.id}", location, self.known_as(client))
+        gate = Gate(volume=f"volume-{volume.id}", generation=volume.generation)
+        title = f"Take {location} back from {client.name}, which read it"
+        return (self._step(context, "reclaim", title, do, _LENT, gate),)

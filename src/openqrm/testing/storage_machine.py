@@ -24,6 +24,7 @@ from openqrm.admin.lab.storage_machine import StorageMachine
 from openqrm.remote.endpoint import Endpoint
 from openqrm.remote.hosts import RemoteHosts
 from openqrm.remote.keys import installation_key
+from openqrm.testing import needs
 from openqrm.testing.client_machines import ClientMachine, client_machine, ip
 from openqrm.testing.storage_host import NetworkOfThread
 
@@ -120,7 +121,8 @@ class RealStorageMachine:
 
 @contextmanager
 def storage_machine(directory: Path, name: str, clients: int = 2) -> Iterator[RealStorageMachine]:
-    """A storage machine and its clients; everything is gone afterwards. LabError says what is missing."""
+    """A storage machine and its clients; everything is gone afterwards. LabError; as `needs.lab`."""
+    needs.lab()
     spec = LabSpec(name=name, nodes=0, storage_machine=True)
     key = installation_key(directory / "controller").public
     was_mounted = network.netns_directory_mounted()

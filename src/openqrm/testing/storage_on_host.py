@@ -30,7 +30,7 @@ NEEDED = ("ganesha.nfsd", "sshd", "mkfs.btrfs", "ip")
 
 
 def require_host() -> None:
-    """Skip where a storage host cannot be made, saying what is missing."""
+    """Go on only where a storage host can be made. As `needs.root_and`."""
     needs.root_and(*NEEDED)
 
 

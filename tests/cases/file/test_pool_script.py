@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 from openqrm.plugin_api.script_pool import parse
 from openqrm.plugin_api.scripts import script
 from openqrm.plugins.storage.file.driver import FilePool
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +44,7 @@ def pool(tmp_path: Path) -> Path:
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
     """A raw disk of 2 MB with a partition table and something on it."""
-    if shutil.which("qemu-img") is None:
-        pytest.skip("needs qemu-img")
+    needs.have("qemu-img")
     path = tmp_path / "disk"
     path.write_bytes(b"boot".ljust(510, b"\0") + SIGNATURE + os.urandom(2 * MIB - 512))
     return path

@@ -75,7 +75,7 @@ def test_another_thin_pool_and_none(host: Path) -> None:
 
 def test_a_host_without_the_group_or_without_lvm(host: Path) -> None:
     (host / "thin_check").unlink()
-    (host / "lvs").write_text("#!/bin/sh\nexit 5\n", encoding="utf-8")
+    (host / "lvs").write_text("#!/bin/sh\n", encoding="utf-8")
     found = said(host, "vol/block/openqrm")
     assert [line for line in found if not line.startswith(("has thick", "has lost"))] == [
         "has groups other, vg0",
@@ -84,3 +84,10 @@ def test_a_host_without_the_group_or_without_lvm(host: Path) -> None:
     (host / "lvs").unlink()
     (host / "vgs").unlink()
     assert said(host, "vol/block/openqrm") == []
+
+
+@pytest.mark.parametrize("command", ["vgs", "lvs"])
+def test_a_silent_lvm_is_no_host_without_volumes(host: Path, command: str) -> None:
+    (host / command).write_text("#!/bin/sh\nexit 5\n", encoding="utf-8")
+    with pytest.raises(subprocess.CalledProcessError):
+        said(host, "vg0/block/openqrm")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 import openqrm
 from openqrm.plugins.storage.nbd import plugin
+from openqrm.testing import needs
 
 HOOK = Path(plugin.__file__).parent / "node/root-mount"
 IMAGE = Path(openqrm.__file__).parent / "node/initramfs/image.sh"
@@ -38,12 +37,7 @@ cat "$1/etc/fstab"
 
 @pytest.mark.parametrize(("size_of_first", "device"), [("0", "/dev/nbd0"), ("2048", "/dev/nbd1")])
 def test_the_image_is_told_the_device_that_was_free(tmp_path: Path, size_of_first: str, device: str) -> None:
-    missing = [name for name in ("busybox", "unshare") if shutil.which(name) is None]
-    missing += [] if os.geteuid() == 0 else ["root"]
-    if missing:
-        if os.environ.get("CI"):
-            pytest.fail(f"the hook needs {', '.join(missing)}")
-        pytest.skip(f"the hook needs {', '.join(missing)}")
+    needs.root_and("busybox", "unshare")
     words = ("unshare", "-m", "busybox", "sh", "-c", SCRIPT, "sh", str(tmp_path), size_of_first)
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout.splitlines() == [f"mounts {device}", f"{device} / auto rw 0 0"], done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 import subprocess
@@ -16,6 +15,7 @@ from cryptography import x509
 from openqrm.admin import certificates
 from openqrm.domain.errors import UnavailableError
 from openqrm.settings import Settings
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,8 +119,8 @@ def test_half_an_authority_is_refused_and_a_broken_server_certificate_is_not(tmp
         certificates.ensure(settings)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed: apt-get install openssl")
 def test_openssl_agrees(tmp_path: Path) -> None:
+    needs.have("openssl")
     places = certificates.ensure(settings_for(tmp_path))
     command = ["openssl", "verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", str(places.ca)]
     command.append(str(places.server))

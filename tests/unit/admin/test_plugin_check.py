@@ -24,6 +24,7 @@ from openqrm.plugin_api.loading import load
 from openqrm.plugin_api.operation import Operation
 from openqrm.plugin_api.plugin import BootService, Family, NodeFile, Plugin, Requires, Service
 from openqrm.store import migrations
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,8 +253,7 @@ def test_drivers_are_pure(shelf: Plugin, text: str, fault: str) -> None:
 
 
 def test_shell_is_looked_at(shelf: Plugin, monkeypatch: pytest.MonkeyPatch) -> None:
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
+    needs.have("shellcheck")
     script = code_of(shelf) / "scripts/pool"
     script.write_text(script.read_text() + "rm -rf $nowhere/*\nif true; then\n")
     assert "scripts/pool: shellcheck: line" in wrong(shelf)
@@ -270,8 +270,7 @@ def test_shell_is_looked_at(shelf: Plugin, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_hooks_of_machines_are_looked_at(shelf: Plugin) -> None:
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
+    needs.have("shellcheck")
     hook = code_of(shelf) / "node/root-mount"
     hook.parent.mkdir()
     hook.write_text('mount_root() {\n    mount "$ROOT_DEVICE" "$1"\n}\n')

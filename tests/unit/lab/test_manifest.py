@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from openqrm.testing import needs
 from openqrm.testing.manifest import ATTRIBUTES, attributes_file, differences, manifest
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def test_what_is_left_out_and_times_that_do_not_count(tree: Path) -> None:
 
 
 def test_attributes_in_a_file_count_as_the_entries_own(tree: Path) -> None:
-    if shutil.which("getfattr") is None:
-        if os.environ.get("CI"):
-            pytest.fail("getfattr is not installed")
-        pytest.skip("getfattr is not installed")
+    needs.have("getfattr")
     odd = tree / "etc/odd\nname"
     odd.touch()
     os.setxattr(odd, "user.note", b"\0\n")

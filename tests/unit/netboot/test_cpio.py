@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import pytest
 
 from openqrm.netboot import cpio
 from openqrm.netboot.cpio import Entry
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +20,8 @@ def _listed(data: bytes) -> list[str]:
     return done.stdout.decode().splitlines()
 
 
-@pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is not installed")
 def test_cpio_unpacks_what_was_packed(tmp_path: Path) -> None:
+    needs.have("cpio")
     data = cpio.archive(
         {
             "/etc/openqrm/ticket": Entry.file(b"secret\n", 0o600),
@@ -41,8 +41,8 @@ def test_cpio_unpacks_what_was_packed(tmp_path: Path) -> None:
     assert (tmp_path / "run").is_dir()
 
 
-@pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is not installed")
 def test_a_directory_comes_before_what_is_in_it() -> None:
+    needs.have("cpio")
     names = _listed(cpio.archive({"a/b/c": b"1", "a.d/x": b"2", "a-b": b"3"}))
     assert names.index("a") < names.index("a/b") < names.index("a/b/c")
     assert names.index("a.d") < names.index("a.d/x")

@@ -11,6 +11,7 @@ import pytest
 from openqrm.admin import initramfs as command
 from openqrm.netboot import initramfs, modules, runtime
 from openqrm.netboot.cpio import Entry
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ def _programs() -> None:
     try:
         runtime.gather()
     except runtime.RuntimeBundleError as error:
-        pytest.skip(str(error))
+        needs.lacking(str(error))
 
 
 def _entry(files: dict[str, bytes | Entry], name: str) -> Entry:

@@ -15,6 +15,7 @@ from openqrm.domain.errors import MissingDependencyError
 from openqrm.netboot import programs, runtime
 from openqrm.netboot.programs import Programs
 from openqrm.plugin_api.plugin import Dependency
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,10 +82,7 @@ def test_what_the_server_lacks_is_named_with_its_package(tmp_path: Path) -> None
 
 
 def test_a_static_program_needs_no_loader(tmp_path: Path) -> None:
-    if shutil.which("busybox") is None:
-        if os.environ.get("CI"):
-            pytest.fail("busybox is not installed")
-        pytest.skip("busybox is not installed")
+    needs.have("busybox")
     archive = Programs(tmp_path).archive(Dependency("busybox", "busybox-static"))
     with tarfile.open(archive) as packed:
         assert packed.getnames() == ["bin/busybox", "programs/busybox/busybox"]

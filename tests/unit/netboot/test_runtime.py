@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from openqrm.netboot import runtime
+from openqrm.testing import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def test_the_bundled_openssl_runs_with_bundled_libraries_only(tmp_path: Path) ->
     try:
         bundle = runtime.gather(("openssl",))
     except runtime.RuntimeBundleError as error:
-        pytest.skip(str(error))
+        needs.lacking(str(error))
     for name, entry in bundle.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from openqrm.netboot import agent
+from openqrm.testing import needs
 
 NODE = Path(agent.__file__).parent.parent / "node"
 SHELLS = [["busybox", "sh"], ["dash"], ["bash", "--posix"]]
@@ -19,8 +19,7 @@ SHELLS = [["busybox", "sh"], ["dash"], ["bash", "--posix"]]
 @pytest.fixture(params=SHELLS, ids=lambda shell: shell[0])
 def shell(request: pytest.FixtureRequest) -> list[str]:
     command: list[str] = request.param
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
+    needs.have(command[0])
     return command
 
 
@@ -41,8 +40,8 @@ def run(shell: list[str], library: Path, script: str, given: str = "") -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing(tmp_path: Path) -> None:
+    needs.have("shellcheck")
     stages = sorted((NODE / "initramfs").glob("*.sh"))
     library = agent.script().replace(b'[ -n "${OPENQRM_LIBRARY:-}" ] || main "$@"\n', b"")
     whole = tmp_path / "whole.sh"

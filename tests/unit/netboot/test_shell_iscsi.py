@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from openqrm.netboot import agent
 from openqrm.plugins.storage import iscsi
+from openqrm.testing import needs
 
 HOOK = Path(iscsi.__file__).with_name("node") / "root-mount"
 # It holds a socket, and knows the sessions that there were when it started. (A lock is let go of when its holder ends.)
@@ -48,14 +46,10 @@ exec 3>&- 4>&-
 
 def run(here: Path, script: str) -> list[str]:
     """The lines that it prints; no daemon is left."""
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        if os.environ.get("CI"):
-            pytest.fail("busybox is not installed")
-        pytest.skip("busybox is not installed")
+    needs.have("busybox")
     for name in ("rt/bin", "rt/programs/iscsid/lib"):
         (here / name).mkdir(parents=True)
-    shutil.copy(busybox, here / "rt/bin/busybox")
+    shutil.copy(shutil.which("busybox") or "", here / "rt/bin/busybox")
     (here / "rt/programs/iscsid/lib/ld.so").write_text(DAEMON.format(here=here))
     (here / "rt/programs/iscsid/lib/ld.so").chmod(0o755)
     (here / "agent").write_bytes(agent.script())

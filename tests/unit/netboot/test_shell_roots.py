@@ -12,6 +12,7 @@ import pytest
 from openqrm.netboot import agent
 from openqrm.netboot.programs import Programs
 from openqrm.plugin_api.plugin import Dependency
+from openqrm.testing import needs
 
 NODE = Path(agent.__file__).parent.parent / "node"
 STAGES = ("programs", "block")
@@ -20,10 +21,7 @@ REFUSE = 'refuse() { echo "refused: $*"; exit 1; }\n'
 
 def run(directory: Path, script: str, *, check: bool = True) -> list[str]:
     """The lines that `script` prints in busybox' shell, after the agent's and the initramfs' functions were read."""
-    if shutil.which("busybox") is None:
-        if os.environ.get("CI"):
-            pytest.fail("busybox is not installed")
-        pytest.skip("busybox is not installed")
+    needs.have("busybox")
     (directory / "agent").write_bytes(agent.script())
     files = [str(directory / "agent"), *(str(NODE / f"initramfs/{stage}.sh") for stage in STAGES)]
     prelude = f"OPENQRM_RUN={directory} OPENQRM_LIBRARY=1\n" + "".join(f". {file}\n" for file in files)
@@ -119,11 +117,7 @@ def mounted(tmp_path: Path, device: Path, before: str = "") -> list[str]:
 
 @pytest.fixture
 def device(tmp_path: Path) -> Path:
-    for program in ("mke2fs", "blkid", "e2fsck"):
-        if shutil.which(program, path="/sbin:/usr/sbin:/bin:/usr/bin") is None:
-            if os.environ.get("CI"):
-                pytest.fail(f"{program} is not installed")
-            pytest.skip(f"{program} is not installed")
+    needs.have("mke2fs", "blkid", "e2fsck")
     path = tmp_path / "device"
     path.write_bytes(b"")
     os.truncate(path, 32 << 20)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from openqrm.netboot import agent
+from openqrm.testing import needs
 
 NODE = Path(agent.__file__).parent.parent / "node"
 STAGES = ("programs", "block", "sets", "attributes", "transfer")
@@ -26,12 +27,7 @@ tr() { busybox tr "$@"; }
 
 def run(directory: Path, script: str) -> list[str]:
     """The lines that `script` prints in busybox' shell; what it says to the controller lies in `said`."""
-    needed = ("busybox", "rsync", "getfattr", "setfattr")
-    missing = [name for name in needed if shutil.which(name) is None] + ([] if os.geteuid() == 0 else ["root"])
-    if missing:
-        if os.environ.get("CI"):
-            pytest.fail(f"transfers need {', '.join(missing)}")
-        pytest.skip(f"transfers need {', '.join(missing)}")
+    needs.root_and("busybox", "rsync", "getfattr", "setfattr")
     (directory / "agent").write_bytes(agent.script())
     (directory / "connected").touch()
     files = [str(directory / "agent"), *(str(NODE / f"initramfs/{stage}.sh") for stage in STAGES)]

@@ -34,10 +34,7 @@ def scripts(plugin: Plugin, catalogue: Catalogue) -> Iterator[str]:
     base = path_in(plugin, ".").resolve()
     alone = [(name,) for file in all_scripts(plugin) if (name := str(file.resolve().relative_to(base))) not in parts]
     for whole in [*sorted(wholes), *alone]:
-        text = "".join(
-            part(name) if name.startswith(PART) else path_in(plugin, name).read_text("utf-8") for name in whole
-        )
-        for found in _complaints(text):
+        for found in _complaints("".join(_text(plugin, name) for name in whole)):
             yield f"{' + '.join(whole)}: shellcheck: {found}"
 
 

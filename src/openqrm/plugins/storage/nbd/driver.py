@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from openqrm.domain.errors import InvalidError, MissingDependencyError
-from openqrm.domain.network import plain_ip
-from openqrm.plugin_api.script_export import ExportFacts, ScriptExport
+from openqrm.domain.errors import MissingDependencyError
+from openqrm.plugin_api.script_export import ExportFacts, ScriptExport, address_of
 from openqrm.plugin_api.scripts import script
 from openqrm.plugins.storage.nbd.plugin import FEWEST_PORTS, NbdSettings
 
@@ -45,12 +44,7 @@ class NbdExport(ScriptExport):
 
     def known_as(self, client: Client) -> str:
         """Its address: whom the grant is for; it is the key that admits it. InvalidError."""
-        try:
-            return plain_ip(client.address)
-        except ValueError:
-            raise InvalidError(
-                f"{client.name} has no address to export to", remedy=f"give resource {client.name} an address"
-            ) from None
+        return address_of(client)
 
     def check(self, context: StorageContext, found: ExportFacts) -> None:
         """MissingDependencyError."""

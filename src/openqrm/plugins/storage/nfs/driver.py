@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from openqrm.domain.errors import InvalidError, MissingDependencyError
-from openqrm.domain.network import plain_ip
+from openqrm.domain.errors import MissingDependencyError
 from openqrm.plugin_api.drivers import Cap, Placed
-from openqrm.plugin_api.script_export import ScriptLender
+from openqrm.plugin_api.script_export import ScriptLender, address_of
 from openqrm.plugins.storage.nfs.facts import parse_export
 from openqrm.plugins.storage.nfs.plugin import NfsSettings
 from openqrm.plugins.storage.nfs.servers.ganesha import state as ganesha
@@ -80,16 +79,8 @@ class NfsExport(ScriptLender):
         return settings.ganesha_exports, settings.kernel_exports
 
     def known_as(self, client: Client) -> str:
-        """A single address and nothing else: what goes into a server's configuration names exactly one client.
-
-        InvalidError.
-        """
-        try:
-            return plain_ip(client.address)
-        except ValueError:
-            raise InvalidError(
-                f"{client.name} has no address to export to", remedy=f"give resource {client.name} an address"
-            ) from None
+        """Its address. InvalidError."""
+        return address_of(client)
 
     def made_with(self, context: StorageContext, found: ExportFacts) -> tuple[str, ...]:
         """The server that grants."""
