@@ -30,7 +30,7 @@ check: $(VENV)/.stamp
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports
-	@$(BIN)/pytest -q -n 2 -m "not postgres" tests/unit tests/cases tests/contract tests/simulation
+	@$(BIN)/pytest -q -n 2 -m "not postgres" tests/unit tests/cases tests/contract
 
 test: setup
 	@sh tools/test.sh

@@ -250,6 +250,32 @@ def test_help_and_completion_know_the_servers_verbs(cli: Cli) -> None:
         assert wanted in cli(*words).stdout
 
 
+def test_completion_knows_what_there_is(cli: Cli) -> None:
+    cli.json("resource", "create", "--mac", "52:54:00:12:34:56", "--address", "10.77.0.5", "--name", "first-node")
+    cli.json("resource", "list")
+    for words, wanted in (
+        (("resource", "show", ""), ["first-node", "openqrm"]),
+        (("resource", "remove", "fi"), ["first-node"]),
+        (("nic", "create", "--resource", "fi"), ["first-node"]),
+        (("resource", "create", "--name", "fi"), []),
+        (("resource", "remove", "first-node", ""), []),
+    ):
+        assert cli("__complete", *words).stdout.split() == wanted, words
+
+
+def test_what_is_not_there_is_said_before_anybody_is_asked(cli: Cli) -> None:
+    refused = cli("resource", "remove", "nobody")
+    assert refused.returncode == 3
+    assert "--yes" not in refused.stderr
+
+
+def test_a_wrong_name_is_told_in_words(cli: Cli) -> None:
+    refused = cli("resource", "create", "--mac", "52:54:00:12:34:56", "--address", "10.77.0.5", "--name", "First Node")
+    assert refused.returncode == 2
+    assert "lower-case letters, digits and dashes" in refused.stderr
+    assert "^" not in refused.stderr
+
+
 def test_checks_tell_what_they_found(cli: Cli, tmp_path: Path) -> None:
     for plugin in ("dir-storage", "nfs-storage"):
         cli.json("plugin", "init", plugin)

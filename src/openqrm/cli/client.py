@@ -46,10 +46,11 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """`request` raises CliError for everything but success and 304."""
+    """`request` raises CliError for everything but success and 304. `seconds`: how long an answer may take."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, seconds: float = SECONDS) -> None:
         self.settings = settings
+        self._seconds = seconds
         self._connection: http.client.HTTPConnection | None = None
 
     def request(
@@ -113,7 +114,7 @@ class Client:
 
     def _exchange(self, method: str, path: str, raw: bytes | None, sent: dict[str, str]) -> http.client.HTTPResponse:
         if self._connection is None:
-            self._connection = _connection(self.settings)
+            self._connection = _connection(self.settings, self._seconds)
         self._connection.request(method, path, raw, sent)
         return self._connection.getresponse()
 
@@ -133,17 +134,17 @@ class Client:
         return CliError(f"{self.settings.url} does not answer: {error}", UNREACHABLE, remedy=remedy)
 
 
-def _connection(settings: Settings) -> http.client.HTTPConnection:
+def _connection(settings: Settings, seconds: float) -> http.client.HTTPConnection:
     parts = urlsplit(settings.url)
     if parts.scheme in ("unix", "http+unix"):
         context = None if parts.scheme == "http+unix" else _context(settings, named=False)
-        return _UnixConnection(parts.path, context, SECONDS)
+        return _UnixConnection(parts.path, context, seconds)
     if parts.scheme == "https" and parts.hostname:
         return http.client.HTTPSConnection(
-            parts.hostname, parts.port or 443, timeout=SECONDS, context=_context(settings, named=True)
+            parts.hostname, parts.port or 443, timeout=seconds, context=_context(settings, named=True)
         )
     if parts.scheme == "http" and parts.hostname:
-        return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=SECONDS)
+        return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=seconds)
     raise CliError(f"{settings.url} is no URL of a server", USAGE, remedy="https://HOST:8443 or unix:///PATH")
 
 

@@ -149,10 +149,10 @@ def _operation(client: Client, schema: Schema, operation: dict[str, Any], rest: 
             if not reports.planned(found):
                 return OK
         if asks:
-            _confirm(operation, given)
+            _confirm(client, schema, operation, given)
         return _reported(client, operation, given, body, asked)
     if asks:
-        _confirm(operation, given)
+        _confirm(client, schema, operation, given)
     return _called(client, schema, operation, given, body)
 
 
@@ -243,10 +243,15 @@ def _destroys(operation: dict[str, Any], body: dict[str, Any]) -> bool:
     return bool(operation["destroys"]) and all(bool(body.get(name, False)) is value for name, value in when)
 
 
-def _confirm(operation: dict[str, Any], given: Any) -> None:
+def _confirm(client: Client, schema: Schema, operation: dict[str, Any], given: Any) -> None:
+    """What is not there is said before anybody is asked about it."""
     target = ""
     if operation["target"]:
         target = f" {given.target}" if given.target is not None else f" every {operation['target']}"
+        if given.target is not None:
+            client.request(
+                "GET", f"/v1/{schema.entities[operation['target']]['plural']}/{quote(given.target, safe='')}"
+            )
     if not sys.stdin.isatty():
         raise CliError(
             f"{operation['name']}{target} destroys something: it wants to be confirmed", USAGE, remedy="add --yes"

@@ -61,13 +61,25 @@ def follow(client: Client, operation: dict[str, Any], *, quiet: bool) -> dict[st
     progress = Progress(quiet=quiet)
     if not quiet:
         note(f"operation {operation['id']}: {operation['name']} {operation['target_name']}".rstrip())
+    try:
+        return _watched(client, operation, path, progress)
+    except KeyboardInterrupt:
+        progress.end()
+        number = operation["id"]
+        note(
+            f"operation {number} goes on: openqrm operation show {number}; to end it: openqrm operation cancel {number}"
+        )
+        raise
+
+
+def _watched(client: Client, operation: dict[str, Any], path: str, progress: Progress) -> dict[str, Any]:
     look, away, seen = 0, 0.0, None
     while True:
         try:
             operation = client.request("GET", path).data
             mark = (operation["status"], operation["progress"], operation["updated_at"])
             ended = operation["status"] in ENDED
-            if not quiet and (mark != seen or ended or look % 4 == 0):
+            if not progress.quiet and (mark != seen or ended or look % 4 == 0):
                 progress.show(operation, client.request("GET", f"{path}/steps").data["items"])
             seen, away = mark, 0.0
             if ended:

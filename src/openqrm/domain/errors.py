@@ -119,6 +119,13 @@ class TimeoutPassedError(OpenqrmError):
     status = 504
 
 
+class FailedError(OpenqrmError):
+    """What was waited for was tried and did not succeed: it can no longer come true by waiting."""
+
+    code = "failed"
+    status = 502
+
+
 class UnavailableError(OpenqrmError):
     """Our own database is away or full; nothing was changed."""
 

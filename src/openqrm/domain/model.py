@@ -112,6 +112,9 @@ def _mac(text: str) -> str:
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
+IN_WORDS = {NAME_PATTERN: "lower-case letters, digits and dashes, with a letter or a digit first and last"}
+"""Patterns as people are told of them."""
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=NAME_PATTERN)]
 """A name usable as a DNS label (RFC 1123): lower case, digits, inner dashes, at most 63 characters."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from openqrm.domain.errors import (
     CommandFailedError,
     ConflictError,
+    FailedError,
     InvalidError,
     OpenqrmError,
     StaleError,
@@ -129,7 +130,7 @@ def failure(error: Exception, resolver: Resolver | None = None) -> Failed | Refu
     if isinstance(error, StaleError):
         return Refused(mask(error.as_dict()))
     if isinstance(error, OpenqrmError):
-        final = isinstance(error, InvalidError | UnsupportedError | _ConditionFailedError)
+        final = isinstance(error, InvalidError | UnsupportedError | FailedError | _LateError)
         facts = getattr(error, "facts", {})
         conflict = isinstance(error, ConflictError)
         return Failed(mask({**error.as_dict(), **facts}), retryable=not final, conflict=conflict)
@@ -139,8 +140,8 @@ def failure(error: Exception, resolver: Resolver | None = None) -> Failed | Refu
     return Failed({"code": "internal", "detail": mask(f"{type(error).__name__}: {error}")})
 
 
-class _ConditionFailedError(TimeoutPassedError):
-    """A condition that did not, or can no longer, come true: waiting again would not help."""
+class _LateError(TimeoutPassedError):
+    """A condition that did not come true in time: it was waited for long enough."""
 
 
 @dataclass
@@ -336,10 +337,10 @@ class _Try:
         if operation.cancel_requested and operation.status is OperationStatus.RUNNING and not operation.forward_only:
             return Outcome(Cancel())
         if progress.failed is not None:
-            raise _ConditionFailedError(progress.failed)
+            raise FailedError(progress.failed)
         seconds = self._deadline(step)
         if begun is not None and now >= begun + timedelta(seconds=seconds):
-            raise _ConditionFailedError(f"not within {seconds:g} s: {progress.text or step.condition}")
+            raise _LateError(f"not within {seconds:g} s: {progress.text or step.condition}")
         return None
 
     def _deadline(self, step: declared.Wait) -> float:

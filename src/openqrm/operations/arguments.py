@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 from pydantic_core import to_jsonable_python
 
 from openqrm.domain.errors import InvalidError, NotFoundError
-from openqrm.domain.model import Attr, attributes
+from openqrm.domain.model import IN_WORDS, Attr, attributes
 from openqrm.operations.lookup import find
 from openqrm.plugin_api.operation import Arguments
 from openqrm.plugin_api.steps import deferred
@@ -134,6 +134,9 @@ def _reference(kind: str, field: str, value: str, reader: Reader, entities: Mapp
 def _plain(item: Any) -> dict[str, str]:
     field = ".".join(str(part) for part in item["loc"]) or "arguments"
     message = item["msg"].removeprefix("Value error, ")
+    words = IN_WORDS.get(item.get("ctx", {}).get("pattern", ""))
+    if words:
+        message = f"must be {words}"
     return {"field": field, "detail": f"{field}: {message[:1].lower()}{message[1:]}"}
 
 
@@ -145,7 +148,7 @@ def _remedy(error: ValidationError, attrs: Mapping[str, Attr]) -> str:
     attr = attrs.get(name)
     what = f"{attr.title}: {attr.help}" if attr and attr.help else (attr.title if attr else name)
     pattern = first.get("ctx", {}).get("pattern")
-    shape = f"; it must look like {pattern}" if pattern else ""
+    shape = f"; it must look like {pattern}" if pattern and pattern not in IN_WORDS else ""
     return f"give {what}{shape}" if first["type"] == "missing" else f"correct {what}{shape}"
 
 

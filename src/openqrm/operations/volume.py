@@ -13,7 +13,7 @@ from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
 from openqrm.operations import capabilities, loans
 from openqrm.operations.restoring import first_generation
-from openqrm.plugin_api.drivers import Cap, confirmed
+from openqrm.plugin_api.drivers import Cap, confirmed, sized
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
 from openqrm.plugin_api.steps import Change, Command, Irreversible, Plan, Run, Send
 
@@ -138,7 +138,7 @@ def _new_volume(context: PlanContext, storage: Storage) -> Volume:
 
 
 def offered(context: PlanContext, storage: Storage, volume: Volume) -> Steps:
-    """The pool has made it: it is ready, under its root device identifier."""
+    """The pool has made it: it is ready, of this size and under its root device identifier."""
     place = context.drivers.context(storage, context.read)
     location = context.drivers.pool(storage).location(place, volume)
     device = context.drivers.export(storage).root_device(place, volume, location)
@@ -151,7 +151,7 @@ def offered(context: PlanContext, storage: Storage, volume: Volume) -> Steps:
                 "entity": "volume",
                 "id": volume.id,
                 "event": "created",
-                "set": {"root_device": device},
+                "set": {"root_device": device, "size_mb": sized(volume, place.pool).size_mb},
             },
             undo=Irreversible(reason="the record itself is removed by the undo"),
         ),
@@ -225,8 +225,10 @@ def plan_snapshot(context: PlanContext) -> Plan:
     volume = _new_volume(context, storage)
     place = context.drivers.context(storage, context.read)
     pool: Snapshots = context.drivers.pool(storage)  # type: ignore[assignment]  # the capability says so
-    made = pool.snapshot(place, _target(context), volume, context.facts)
-    return Plan(steps=(*made, *offered(context, storage, volume)))
+    source = _target(context)
+    made = pool.snapshot(place, source, volume, context.facts)
+    whole = volume.model_copy(update={"size_mb": volume.size_mb or source.size_mb})
+    return Plan(steps=(*made, *offered(context, storage, whole)))
 
 
 def admit_remove(reader: Reader, call: Call) -> Plan:

@@ -80,6 +80,22 @@ class Placed(Protocol):
         """A directory, volume group or dataset, with `/` between what contains and what is contained."""
 
 
+@runtime_checkable
+class Sized(Protocol):
+    """A pool's settings that say how large a volume is that is made without a size."""
+
+    @property
+    def default_size_mb(self) -> int:
+        """MB, more than 0."""
+
+
+def sized(volume: Volume, pool: BaseModel) -> Volume:
+    """A volume with the size that it gets in a pool of these settings. 0 stays where volumes have no size."""
+    if volume.size_mb or not isinstance(pool, Sized):
+        return volume
+    return volume.model_copy(update={"size_mb": pool.default_size_mb})
+
+
 @dataclass(frozen=True)
 class Pool:
     """Makes and keeps volumes. `driver` is `module:Class`, imported only when used.

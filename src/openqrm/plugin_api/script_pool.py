@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from openqrm.domain.errors import ConflictError, InvalidError, NoCapacityError, OpenqrmError
 from openqrm.domain.model import NAME_PATTERN
-from openqrm.plugin_api.drivers import Placed, VolumeEntry
+from openqrm.plugin_api.drivers import Placed, VolumeEntry, sized
 from openqrm.plugin_api.facts import Fact
 from openqrm.plugin_api.scripts import script
 from openqrm.plugin_api.steps import Command, Gate, Irreversible, Run
@@ -121,7 +121,8 @@ class ScriptPool:
         return self._there(context, facts).leftovers
 
     def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """An empty volume. NoCapacityError, ConflictError when the place is not there."""
+        """An empty volume, `sized`. NoCapacityError, ConflictError when the place is not there."""
+        volume = sized(volume, context.pool)
         self._room(context, volume, facts)
         return (self.step(context, volume, "create"),)
 

@@ -23,11 +23,6 @@ class FilePool(ResizingScriptPool):
     scripts = ("shell:say", "shell:state", "shell:unpack", "shell:copy", "shell:reflink", "shell:grow", "pool")
     when_full = "ask for less, make room, or allow it by the storage's setting overcommit"
 
-    def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """A sparse file of the volume's size, or of the default size. NoCapacityError when it does not fit."""
-        size = volume.size_mb or _pool(context).default_size_mb
-        return super().create(context, volume.model_copy(update={"size_mb": size}), facts)
-
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A copy, which keeps holes. NoCapacityError."""
         found = self._there(context, facts)

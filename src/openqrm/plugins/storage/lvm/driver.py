@@ -27,11 +27,6 @@ class LvmPool(ResizingScriptPool):
     package = "openqrm.plugins.storage.lvm"
     scripts = ("shell:say", "shell:fstab", "shell:grow", "shell:unpack", "pool")
 
-    def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """An empty logical volume of the volume's size, or of the default size. NoCapacityError."""
-        size = volume.size_mb or _pool(context).default_size_mb
-        return super().create(context, volume.model_copy(update={"size_mb": size}), facts)
-
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A thin snapshot, in an instant; without a thin pool, or of a source outside of it, a copy of every block."""
         found = self._whole(context, source, facts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from openqrm.domain.errors import ConflictError, OpenqrmError, UnsupportedError
 from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.script_pool import ResizingScriptPool, ScriptFacts
-from openqrm.plugins.storage.zfs.plugin import ZfsSettings, ZfsTreeSettings
+from openqrm.plugins.storage.zfs.plugin import ZfsTreeSettings
 
 if TYPE_CHECKING:
     from openqrm.domain.storage import Volume
@@ -23,13 +23,6 @@ class ZfsPool(ResizingScriptPool):
     package = "openqrm.plugins.storage.zfs"
     scripts = ("shell:say", "shell:unpack", "shell:grow", "pool")
     kind = "block"
-
-    def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """A zvol, of the default size without one; it takes what is written to it. NoCapacityError."""
-        settings = context.pool
-        assert isinstance(settings, ZfsSettings)  # noqa: S101  # the declaration's spec
-        size = volume.size_mb or settings.default_size_mb
-        return super().create(context, volume.model_copy(update={"size_mb": size}), facts)
 
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A snapshot and a clone of it: the same time for any size, and no room until something is changed."""
@@ -74,10 +67,6 @@ class ZfsTreePool(ZfsPool):
     """Volumes as file systems, handed out as trees."""
 
     kind = "tree"
-
-    def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
-        """An empty file system, limited to the volume's size if it has one. NoCapacityError."""
-        return ResizingScriptPool.create(self, context, volume, facts)
 
     def back(self, context: StorageContext, volume: Volume, now_mb: int) -> Command | Irreversible:
         """The limit that it had."""

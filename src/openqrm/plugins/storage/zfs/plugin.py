@@ -15,8 +15,8 @@ DIRECTORY = r"^((/[A-Za-z0-9_][A-Za-z0-9._-]*)+)?$"
 """An absolute path that needs no quoting in the configuration of any server, or nothing."""
 
 
-class ZfsSettings(BaseModel):
-    """Where the zvols are."""
+class InDataset(BaseModel):
+    """Where the volumes are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,11 +25,6 @@ class ZfsSettings(BaseModel):
         Field(pattern=DATASET, max_length=120),
         Attr("Dataset", help="on the storage host, for this storage alone; each volume is made in it", immutable=True),
     ] = "tank/openqrm"
-    default_size_mb: Annotated[
-        int,
-        Field(ge=16, le=1 << 30),
-        Attr("Default size", unit="MB", help="of a zvol that is made without a size"),
-    ] = 10240
 
     @property
     def place(self) -> str:
@@ -37,7 +32,17 @@ class ZfsSettings(BaseModel):
         return self.dataset
 
 
-class ZfsTreeSettings(ZfsSettings):
+class ZfsSettings(InDataset):
+    """Where the zvols are."""
+
+    default_size_mb: Annotated[
+        int,
+        Field(ge=16, le=1 << 30),
+        Attr("Default size", unit="MB", help="of a zvol that is made without a size"),
+    ] = 10240
+
+
+class ZfsTreeSettings(InDataset):
     """Where the datasets are, and where the storage host shows them."""
 
     directory: Annotated[
