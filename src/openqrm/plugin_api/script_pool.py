@@ -17,6 +17,10 @@ settings (`Placed`):
   which leaves alone what was not made for volume ID. They run behind the host gate, so never two at once for one
   volume; each is idempotent, and leaves the whole or nothing.
 
+The script is told a volume's name, and the class where a volume of that name is: `place_of`, PLACE/NAME unless it says
+otherwise. Both must mean the same place, and it follows from the name alone: a volume that is lost to the database and
+found again has another id. So a name is there once in the whole pool.
+
 Another verb is a line: `return (self.step(context, volume, "snapshot", self.location(context, source)),)`. The class of
 a pool with Cap.RESIZE is a `ResizingScriptPool`; its script has the verb `resize` (MORE: MB).
 """
@@ -25,7 +29,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from openqrm.domain.errors import ConflictError, InvalidError, NoCapacityError, OpenqrmError
 from openqrm.domain.model import NAME_PATTERN
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
 
 ABSENT = 3
 """The status of `facts` when PLACE is not there."""
+NOTES = "/var/lib/openqrm/pools"
+"""Where a host notes that a directory is a pool (`shell/state`): an empty one that was a pool is not mounted."""
 _IRREVERSIBLE = Irreversible(reason="the data is deleted")
 _GROWN = Irreversible(reason="a file system is not shrunk; the room it got does no harm")
 
@@ -102,48 +108,49 @@ class ScriptPool:
 
     def facts(self, context: StorageContext) -> Sequence[Fact[Any]]:
         """One question: `facts PLACE`."""
-        return (self._fact(context),)
+        return (self.fact(context),)
 
     def confirms(self, capability: Cap, context: StorageContext, facts: Facts) -> bool:
         """Whether the place can be used, and the script did not say that this host lacks it."""
         try:
-            return str(capability) not in self._there(context, facts).lacks
+            return str(capability) not in self.there(context, facts).lacks
         except OpenqrmError:
             return False
 
     def entries(self, context: StorageContext, facts: Facts) -> Sequence[VolumeEntry]:
         """The volumes there are."""
-        found = self._there(context, facts).volumes
-        return [VolumeEntry(name, size, self._path(context, name)) for name, size in found.items()]
+        found = self.there(context, facts).volumes
+        return [VolumeEntry(name, size, self.place_of(context, name)) for name, size in found.items()]
 
     def leftovers(self, context: StorageContext, facts: Facts) -> Sequence[str]:
         """What lies in the pool and is no volume."""
-        return self._there(context, facts).leftovers
+        return self.there(context, facts).leftovers
 
     def create(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
         """An empty volume, `sized`. NoCapacityError, ConflictError when the place is not there."""
         volume = sized(volume, context.pool)
-        self._room(context, volume, facts)
+        self.room(context, volume, facts)
         return (self.step(context, volume, "create"),)
 
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A copy. NoCapacityError, ConflictError when the place is not there."""
-        self._room(context, volume, facts)
+        self.room(context, volume, facts)
         return (self.step(context, volume, "clone", self.location(context, source)),)
 
     def fill(self, context: StorageContext, volume: Volume, archive: str, facts: Facts) -> Steps:
         """An archive's content. ConflictError when the place is not there."""
-        self._there(context, facts)
+        self.there(context, facts)
         return (self.step(context, volume, "fill", archive),)
 
     def remove(self, context: StorageContext, volume: Volume, facts: Facts) -> Steps:
         """Nothing is left of it. ConflictError when the place is not there."""
-        self._there(context, facts)
+        self.there(context, facts)
         return (self.step(context, volume, "remove", undo=_IRREVERSIBLE),)
 
+    @final
     def location(self, context: StorageContext, volume: Volume) -> str:
-        """Where the volume is: `PLACE/NAME`, unless a class says otherwise."""
-        return self._path(context, volume.name)
+        """Where the volume is; a class that keeps its volumes elsewhere says so by `place_of`."""
+        return self.place_of(context, volume.name)
 
     def step(
         self,
@@ -166,47 +173,57 @@ class ScriptPool:
 
     def command(self, context: StorageContext, volume: Volume, verb: str, *more: str) -> Command:
         """The script's call for a verb."""
-        words = (verb, self._place(context), volume.name, str(volume.id), str(volume.size_mb), *more)
+        words = (verb, self.place(context), volume.name, str(volume.id), str(volume.size_mb), *more)
         return Command(argv=("sh", "-s", "--", *words), input=script(self.package, *self.scripts))
 
     def absent(self, context: StorageContext) -> OpenqrmError:
         """What is raised when the place is not there, or cannot be used."""
-        place = self._place(context)
+        place = self.place(context)
         there = (name for name in type(context.pool).model_fields if getattr(context.pool, name) == place)
         return ConflictError(
-            f"storage {context.storage.name}: there is no directory {place} on its host",
+            f"storage {context.storage.name}: there is no pool in {place} on its host, or it is not mounted",
             field=next(there, None),
-            remedy=f"mount its file system there, or make it: mkdir -p {place}",
+            remedy=(
+                f"mount its file system there, or make it: mkdir -p {place}; "
+                f"of one that was emptied on purpose the host has a note in {NOTES}, which goes with it"
+            ),
         )
 
-    def _path(self, context: StorageContext, name: str) -> str:
-        return f"{self._place(context)}/{name}"
+    def place_of(self, context: StorageContext, name: str) -> str:
+        """Where a volume of that name is: `PLACE/NAME`, unless a class says otherwise."""
+        return f"{self.place(context)}/{name}"
 
-    def _fact(self, context: StorageContext) -> Fact[ScriptFacts | None]:
+    def fact(self, context: StorageContext) -> Fact[ScriptFacts | None]:
+        """The question: what the script says to `facts`; None when the place is not there."""
         return Fact(
             name="pool",
             host=context.host,
-            argv=("sh", "-c", script(self.package, *self.scripts), "pool", "facts", self._place(context)),
+            argv=("sh", "-c", script(self.package, *self.scripts), "pool", "facts", self.place(context)),
             parse=parse,
             absent=(ABSENT,),
         )
 
     @staticmethod
-    def _place(context: StorageContext) -> str:
+    def place(context: StorageContext) -> str:
+        """Where the pool is, by its settings: what the script is told as PLACE."""
         assert isinstance(context.pool, Placed)  # noqa: S101  # `openqrm plugin check` sees to it
         return context.pool.place
 
-    def _there(self, context: StorageContext, facts: Facts) -> ScriptFacts:
-        found = facts.get(self._fact(context))
+    def there(self, context: StorageContext, facts: Facts) -> ScriptFacts:
+        """What the script said. The error of `absent` when the place is not there."""
+        found = facts.get(self.fact(context))
         if found is None:
             raise self.absent(context)
         return found
 
-    def _room(
+    def room(
         self, context: StorageContext, volume: Volume, facts: Facts, size_mb: int | None = None, now_mb: int = 0
     ) -> None:
-        """Raise NoCapacityError unless `size_mb`, the volume's unless given, fit in place of `now_mb`."""
-        found = self._there(context, facts)
+        """Raise NoCapacityError unless `size_mb`, the volume's unless given, fit in place of `now_mb`.
+
+        The error of `absent` when the place is not there.
+        """
+        found = self.there(context, facts)
         asked = volume.size_mb if size_mb is None else size_mb
         if asked - now_mb > found.free_mb - found.promised_mb:
             more = f"{asked - now_mb} MB more" if now_mb else f"{asked} MB"
@@ -224,14 +241,14 @@ class ResizingScriptPool(ScriptPool):
 
     def resize(self, context: StorageContext, volume: Volume, size_mb: int, facts: Facts) -> Steps:
         """A larger volume, with what is in it. InvalidError for a smaller one, NoCapacityError."""
-        now = self._there(context, facts).volumes.get(volume.name, 0)
+        now = self.there(context, facts).volumes.get(volume.name, 0)
         if size_mb < now:
             raise InvalidError(
                 f"volume {volume.name} has {now} MB and cannot shrink to {size_mb} MB",
                 field="size_mb",
                 remedy="make a smaller volume and move the image there",
             )
-        self._room(context, volume, facts, size_mb, now)
+        self.room(context, volume, facts, size_mb, now)
         return (self.step(context, volume, "resize", str(size_mb), undo=self.back(context, volume, now)),)
 
     def back(self, context: StorageContext, volume: Volume, now_mb: int) -> Command | Irreversible:

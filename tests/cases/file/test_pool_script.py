@@ -67,9 +67,20 @@ def test_a_disk_that_is_larger_than_the_volume(pool: Path, disk: Path) -> None:
         file.truncate(5 * MIB)
     filled = run("fill", str(pool), "web", "7", "4", str(disk))
     assert filled.returncode == 1
-    assert "is a disk that is larger than" in filled.stderr
+    assert "which is larger than" in filled.stderr
     assert not any((pool / "web.img").read_bytes())
     assert parse(run("facts", str(pool)).stdout).leftovers == ()
+
+
+def test_a_disk_that_needs_a_file_of_the_host(pool: Path, disk: Path) -> None:
+    """It would be read into the volume, whatever it is."""
+    given = disk.with_suffix(".qcow2")
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(disk), str(given)]
+    subprocess.run(command, check=True)
+    filled = run("fill", str(pool), "web", "7", "4", str(given))
+    assert filled.returncode == 1
+    assert "needs another file" in filled.stderr
+    assert not any((pool / "web.img").read_bytes())
 
 
 def test_facts_say_what_is_there_and_what_is_left(pool: Path) -> None:

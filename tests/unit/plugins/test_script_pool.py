@@ -61,7 +61,7 @@ def test_what_is_larger_than_the_pool_is_refused(pool: ScriptPool) -> None:
 def test_a_place_that_is_not_there(pool: ScriptPool, verb: str) -> None:
     given: dict[str, tuple[Any, ...]] = {"clone": (VOLUME, VOLUME), "fill": (VOLUME, "/a"), "entries": ()}
     arguments = given | {"leftovers": ()}
-    with pytest.raises(ConflictError, match="there is no directory /srv/sample on its host"):
+    with pytest.raises(ConflictError, match="there is no pool in /srv/sample on its host"):
         getattr(pool, verb)(CONTEXT, *arguments.get(verb, (VOLUME,)), facts(pool, None))
 
 
