@@ -23,7 +23,7 @@ class BtrfsPool(ResizingScriptPool):
 
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A writable snapshot: the same time for any size, and no room until something is changed."""
-        self._there(context, facts)
+        self.there(context, facts)
         return (self.step(context, volume, "clone", self.location(context, source)),)
 
     def snapshot(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
@@ -32,10 +32,10 @@ class BtrfsPool(ResizingScriptPool):
 
     def resize(self, context: StorageContext, volume: Volume, size_mb: int, facts: Facts) -> Steps:
         """Another limit. InvalidError for a smaller one, UnsupportedError without quotas, NoCapacityError."""
-        if Cap.RESIZE in self._there(context, facts).lacks:
+        if Cap.RESIZE in self.there(context, facts).lacks:
             raise UnsupportedError(
                 f"storage {context.storage.name} keeps no sizes: quotas are off on its btrfs",
-                remedy=f"btrfs quota enable {self._place(context)}",
+                remedy=f"btrfs quota enable {self.place(context)}",
             )
         return super().resize(context, volume, size_mb, facts)
 
@@ -45,7 +45,7 @@ class BtrfsPool(ResizingScriptPool):
 
     def absent(self, context: StorageContext) -> OpenqrmError:
         """What is raised when the directory is not there, or is not on a btrfs."""
-        directory = self._place(context)
+        directory = self.place(context)
         return ConflictError(
             f"storage {context.storage.name}: {directory} is no directory on a btrfs of its host, or btrfs(8) is "
             "not installed there",

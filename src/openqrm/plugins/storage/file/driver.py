@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from openqrm.domain.storage import Volume
     from openqrm.plugin_api.drivers import StorageContext
     from openqrm.plugin_api.facts import Facts
-    from openqrm.plugin_api.steps import Steps
+    from openqrm.plugin_api.steps import Command, Steps
 
 
 class FilePool(ResizingScriptPool):
@@ -23,32 +23,40 @@ class FilePool(ResizingScriptPool):
     scripts = ("shell:say", "shell:state", "shell:unpack", "shell:copy", "shell:reflink", "shell:grow", "pool")
     when_full = "ask for less, make room, or allow it by the storage's setting overcommit"
 
+    def command(self, context: StorageContext, volume: Volume, verb: str, *more: str) -> Command:
+        """The script's call for a verb. Without overcommit the script itself looks at the room once more, alone."""
+        if verb == "create" and not _pool(context).overcommit:
+            more = ("within",)
+        return super().command(context, volume, verb, *more)
+
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A copy, which keeps holes. NoCapacityError."""
-        found = self._there(context, facts)
+        found = self.there(context, facts)
         shared = 0 if Cap.CLONE_COW in found.lacks else found.used.get(source.name, 0)
         if source.name in found.volumes:  # what both share is not counted: its blocks are there
-            self._room(context, volume, facts, found.volumes[source.name] - shared)
+            self.room(context, volume, facts, found.volumes[source.name] - shared)
         return (self.step(context, volume, "clone", self.location(context, source)),)
 
     def snapshot(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A copy that shares all blocks, or none at all. UnsupportedError."""
-        if Cap.SNAPSHOT in self._there(context, facts).lacks:
+        if Cap.SNAPSHOT in self.there(context, facts).lacks:
             raise UnsupportedError(
                 f"files in {_pool(context).directory} cannot share blocks, so there are no snapshots",
                 remedy="clone the volume, or keep the pool on btrfs or on XFS with reflink",
             )
         return (self.step(context, volume, "snapshot", self.location(context, source)),)
 
-    def _path(self, context: StorageContext, name: str) -> str:
+    def place_of(self, context: StorageContext, name: str) -> str:
+        """A file, whose name tells what it is."""
         return f"{_pool(context).directory}/{name}.img"
 
-    def _room(
+    def room(
         self, context: StorageContext, volume: Volume, facts: Facts, size_mb: int | None = None, now_mb: int = 0
     ) -> None:
-        self._there(context, facts)
+        """Nothing is refused where the storage may promise more than it has."""
+        self.there(context, facts)
         if not _pool(context).overcommit:
-            super()._room(context, volume, facts, size_mb, now_mb)
+            super().room(context, volume, facts, size_mb, now_mb)
 
 
 def _pool(context: StorageContext) -> FileSettings:

@@ -30,7 +30,7 @@ class LvmPool(ResizingScriptPool):
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A thin snapshot, in an instant; without a thin pool, or of a source outside of it, a copy of every block."""
         found = self._whole(context, source, facts)
-        self._room(context, volume, facts, found.volumes.get(source.name, 0) if _thick(context, found, source) else 0)
+        self.room(context, volume, facts, found.volumes.get(source.name, 0) if _thick(context, found, source) else 0)
         return (self.step(context, volume, "clone", self.location(context, source)),)
 
     def snapshot(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
@@ -38,7 +38,7 @@ class LvmPool(ResizingScriptPool):
         found = self._whole(context, source, facts)
         if not _thick(context, found, source):
             return self.clone(context, source, volume, facts)
-        super()._room(context, volume, facts, volume.size_mb or found.volumes.get(source.name, 0))
+        super().room(context, volume, facts, volume.size_mb or found.volumes.get(source.name, 0))
         return (self.step(context, volume, "snapshot", self.location(context, source)),)
 
     def command(self, context: StorageContext, volume: Volume, verb: str, *more: str) -> Command:
@@ -48,13 +48,13 @@ class LvmPool(ResizingScriptPool):
             raise InvalidError(f"LVM takes no name that begins with {names}: {volume.name}", field="name")
         return super().command(context, volume, verb, str(_pool(context).thin_pool_mb), *more)
 
-    def _path(self, context: StorageContext, name: str) -> str:
+    def place_of(self, context: StorageContext, name: str) -> str:
         settings = _pool(context)
         return f"{'/dev' if settings.kind == 'block' else ''}/{settings.volume_group}/{name}"
 
-    def _there(self, context: StorageContext, facts: Facts) -> ScriptFacts:
+    def there(self, context: StorageContext, facts: Facts) -> ScriptFacts:
         settings, store = _pool(context), f"storage {context.storage.name}"
-        found, group = super()._there(context, facts), settings.volume_group
+        found, group = super().there(context, facts), settings.volume_group
         if "lvm" not in found.has:
             raise MissingDependencyError(f"the host of {store} has no LVM", remedy=_TOOLS)
         if settings.thin and "thin" not in found.has:
@@ -67,13 +67,13 @@ class LvmPool(ResizingScriptPool):
             )
         return found
 
-    def _room(
+    def room(
         self, context: StorageContext, volume: Volume, facts: Facts, size_mb: int | None = None, now_mb: int = 0
     ) -> None:
         """A volume must fit into what it is made in; thin volumes together may be larger."""
-        found, asked = self._there(context, facts), volume.size_mb if size_mb is None else size_mb
+        found, asked = self.there(context, facts), volume.size_mb if size_mb is None else size_mb
         if "pool" not in found.has or _thick(context, found, volume):
-            super()._room(context, volume, facts, asked, now_mb)
+            super().room(context, volume, facts, asked, now_mb)
             return
         size, full = found.has["pool"].split()
         pool = f"{_pool(context).volume_group}/{_pool(context).thin_pool}"
@@ -86,7 +86,7 @@ class LvmPool(ResizingScriptPool):
             raise NoCapacityError(f"volume {volume.name} asks for {asked} MB; {where} has {size} MB", field="size_mb")
 
     def _whole(self, context: StorageContext, source: Volume, facts: Facts) -> ScriptFacts:
-        found = self._there(context, facts)
+        found = self.there(context, facts)
         if source.name in found.has["lost"].split():
             raise ConflictError(
                 f"{self.location(context, source)} is a snapshot whose room was full: its content is lost",

@@ -26,7 +26,7 @@ class ZfsPool(ResizingScriptPool):
 
     def clone(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
         """A snapshot and a clone of it: the same time for any size, and no room until something is changed."""
-        self._there(context, facts)
+        self.there(context, facts)
         return (self.step(context, volume, "clone", self.location(context, source)),)
 
     def snapshot(self, context: StorageContext, source: Volume, volume: Volume, facts: Facts) -> Steps:
@@ -37,24 +37,27 @@ class ZfsPool(ResizingScriptPool):
         """The script's call for a verb."""
         return super().command(context, volume, verb, self.kind, self.location(context, volume), *more)
 
-    def _path(self, context: StorageContext, name: str) -> str:
-        return f"/dev/zvol/{self._place(context)}/{name}"
+    def place_of(self, context: StorageContext, name: str) -> str:
+        """The device of the zvol."""
+        return f"/dev/zvol/{self.place(context)}/{name}"
 
-    def _fact(self, context: StorageContext) -> Fact[ScriptFacts | None]:
-        fact = super()._fact(context)
+    def fact(self, context: StorageContext) -> Fact[ScriptFacts | None]:
+        """The question, with the kind of volume that it is about."""
+        fact = super().fact(context)
         return replace(fact, argv=(*fact.argv, self.kind))
 
     def absent(self, context: StorageContext) -> OpenqrmError:
         """What is raised when the dataset is not there."""
-        dataset = self._place(context)
+        dataset = self.place(context)
         return ConflictError(
             f"storage {context.storage.name}: there is no dataset {dataset} on its host, or no ZFS",
             field="dataset",
             remedy=f"zpool import {dataset.split('/', maxsplit=1)[0]}; or make it: zfs create -p {dataset}",
         )
 
-    def _there(self, context: StorageContext, facts: Facts) -> ScriptFacts:
-        found = super()._there(context, facts)
+    def there(self, context: StorageContext, facts: Facts) -> ScriptFacts:
+        """What the script said. UnsupportedError when volumes of this kind cannot be on the host."""
+        found = super().there(context, facts)
         if Cap.LIST in found.lacks:
             raise UnsupportedError(
                 f"the host of storage {context.storage.name} has no ZFS in its kernel, so it has no zvols",
@@ -72,7 +75,8 @@ class ZfsTreePool(ZfsPool):
         """The limit that it had."""
         return self.command(context, volume, "resize", str(now_mb))
 
-    def _path(self, context: StorageContext, name: str) -> str:
+    def place_of(self, context: StorageContext, name: str) -> str:
+        """Where ZFS mounts it."""
         settings = context.pool
         assert isinstance(settings, ZfsTreeSettings)  # noqa: S101  # the declaration's spec
         return f"{settings.directory or '/' + settings.dataset}/{name}"
