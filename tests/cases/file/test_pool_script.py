@@ -83,6 +83,19 @@ def test_a_disk_that_needs_a_file_of_the_host(pool: Path, disk: Path) -> None:
     assert not any((pool / "web.img").read_bytes())
 
 
+def test_two_that_are_made_at_once_are_not_promised_the_same_room(pool: Path) -> None:
+    free = parse(run("facts", str(pool)).stdout).free_mb
+    each = str(free * 2 // 3)
+    words = ["sh", "-c", script(FilePool.package, *FilePool.scripts), "pool", "create", str(pool)]
+    started = [
+        subprocess.Popen([*words, name, number, each, "within"], stderr=subprocess.PIPE, text=True)
+        for name, number in (("one", "8"), ("two", "9"))
+    ]
+    said = [one.communicate(timeout=60)[1] for one in started]
+    assert sorted(one.returncode for one in started) == [0, 1]
+    assert "there is no room for" in "".join(said)
+
+
 def test_facts_say_what_is_there_and_what_is_left(pool: Path) -> None:
     old, running = pool / ".openqrm-probe.old", pool / ".openqrm-probe.new"
     old.mkdir()
