@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,19 @@ async def test_files(bench: Bench, host: int, tmp_path: Path) -> None:
     await call.write_file(host, path, None, "0600", gate=None, seconds=10)
     assert await call.read_file(host, path, seconds=10) is None
     assert list((tmp_path / "deep").iterdir()) == []
+
+
+async def test_what_is_sent_is_whole_and_what_was_sent_in_part_goes(bench: Bench, host: int, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(os.urandom(3 << 20))
+    half = tmp_path / "target.part"
+    half.write_text("of a host that died\n")
+    await bench.hosts.send_file(host, str(source), str(target), seconds=30)
+    assert target.read_bytes() == source.read_bytes()
+    assert (target.stat().st_mode & 0o777, half.exists()) == (0o600, False)
+    half.write_text("once more\n")
+    await bench.hosts.write_file(host, str(target), None, "0600", gate=None, seconds=10)
+    assert (target.exists(), half.exists()) == (False, False)
 
 
 async def test_what_cannot_be_read_or_written(bench: Bench, host: int, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ mv -f -- "$new" "$1"
 sync "$directory" 2>/dev/null || sync
 """
 """With path, mode and size as arguments and the content as input: the old file or the whole new one is there."""
+RECEIVE = WRITE.replace('new=$(mktemp "$1.XXXXXX")', 'new=$1.part\nrm -f -- "$new"')
+"""The same for what is large: what a host that died left of it is known by its name, and goes when it is sent again."""
 
 
 def read_argv(path: str) -> tuple[str, ...]:
@@ -59,13 +61,13 @@ def parse_read(host: int, path: str, finished: Finished) -> tuple[str, str] | No
 
 def receive_argv(path: str, size: int) -> tuple[str, ...]:
     """The command that makes its input a file of `size` bytes, for root alone."""
-    return ("sh", "-c", WRITE, "receive-file", path, "0600", str(size))
+    return ("sh", "-c", RECEIVE, "receive-file", path, "0600", str(size))
 
 
 def write_command(path: str, content: str | None, mode: str) -> Ready:
-    """The command that replaces or removes a file. InvalidError for a mode that is not like `0644`."""
+    """The command that replaces or removes a file, and what was received of it. InvalidError for a mode that is not like `0644`."""
     if content is None:
-        return Ready(("rm", "-f", "--", path))
+        return Ready(("rm", "-f", "--", path, f"{path}.part"))
     if not MODE.fullmatch(mode):
         raise InvalidError(f"{mode!r} is not a file mode such as 0644", field="mode")
     size = len(content.encode())

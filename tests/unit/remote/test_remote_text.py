@@ -119,7 +119,7 @@ def test_writing_a_file_says_how_much_there_is() -> None:
     command = files.write_command("/etc/x", "ü\n", "0600")
     assert command.argv[-3:] == ("/etc/x", "0600", "3")
     assert command.input == "ü\n"
-    assert files.write_command("/etc/x", None, "0600") == Ready(("rm", "-f", "--", "/etc/x"))
+    assert files.write_command("/etc/x", None, "0600") == Ready(("rm", "-f", "--", "/etc/x", "/etc/x.part"))
     with pytest.raises(InvalidError):
         files.write_command("/etc/x", "", "rw")
 
