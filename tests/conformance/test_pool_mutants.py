@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -219,6 +220,22 @@ POOL_MUTANTS = (
         "volumes share a place",
         "test_a_location_is_of_one_volume",
         (method(ToyPool, "location", lambda original, self, context, volume: "/srv"),),
+    ),
+    Mutant(
+        "a volume is where its id says",
+        "test_a_location_is_of_one_volume",
+        (method(ToyPool, "location", lambda original, self, context, volume: f"/srv/{volume.id}"),),
+    ),
+    Mutant(
+        "a volume is listed where it is not",
+        MADE,
+        (
+            method(
+                ToyPool,
+                "entries",
+                lambda original, *given: [replace(each, root_device=each.name) for each in original(*given)],
+            ),
+        ),
     ),
 )
 

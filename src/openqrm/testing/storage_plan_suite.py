@@ -41,7 +41,9 @@ class PoolPlanSuite:
                 assert all(not isinstance(step, Run) or isinstance(step.undo, Command) for step in first), verb
 
     async def test_a_location_is_of_one_volume(self, subject: Subject) -> None:
+        """It follows from the name alone: what a scan finds is recorded under another id."""
         one, other = subject.volume(), subject.volume()
+        assert subject.where(one.model_copy(update={"id": other.id})) == subject.where(one), "by id, not by name"
         assert subject.where(one).startswith("/")
         assert subject.where(one) == subject.where(one)
         assert subject.where(one) != subject.where(other)

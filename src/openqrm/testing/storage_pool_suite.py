@@ -46,7 +46,8 @@ class PoolSuite:
         for _ in range(2):
             await subject.runner.do(await subject.create(volume))
         assert await subject.content.is_empty(subject.where(volume))
-        assert volume.name in await subject.names()
+        entries = subject.pool.entries(subject.context(), await subject.pool_facts())
+        assert {each.name: each.root_device for each in entries}[volume.name] == subject.where(volume)
         for _ in range(2):
             await subject.runner.do(await subject.remove(volume))
         assert volume.name not in await subject.names()

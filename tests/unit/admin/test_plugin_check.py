@@ -293,6 +293,17 @@ def test_every_verb_has_a_case(shelf: Plugin, tmp_path: Path) -> None:
     assert wrong(shelf) == ""
 
 
+def test_a_pool_says_where_its_volumes_are_in_one_place(shelf: Plugin) -> None:
+    driver = code_of(shelf) / "driver.py"
+    text = driver.read_text()
+    driver.write_text(
+        f'{text}\n    def location(self, context, volume):\n        return f"/elsewhere/{{volume.name}}"\n'
+    )
+    load.cache_clear()
+    sys.modules.pop(f"{SHELF}.driver", None)
+    assert "pool shelf: its entries() say another place than its location()" in wrong(shelf)
+
+
 def test_a_plugin_that_grew_is_named(shelf: Plugin) -> None:
     (code_of(shelf) / "scripts/long").write_text("true\n" * 400)
     (warning,) = plugin_check.warnings(shelf, catalogues.of([shelf]))

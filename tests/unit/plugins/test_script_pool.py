@@ -90,3 +90,15 @@ def test_what_volumes_may_still_take_is_not_free(pool: ScriptPool) -> None:
 
 def test_words_that_only_the_class_understands() -> None:
     assert parse("has lvm\nhas groups one two\n").has == {"lvm": "", "groups": "one two"}
+
+
+def test_a_class_says_where_its_volumes_are(pool: ScriptPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one place, for what is listed, handed out and planned; the script is told the name. No id counts."""
+    monkeypatch.setattr(type(pool), "place_of", lambda self, context, name: f"{self.place(context)}/{name[0]}/{name}")
+    (entry,) = pool.entries(CONTEXT, facts(pool, "free_mb 300\nvolume web 200\n"))
+    found_again = VOLUME.model_copy(update={"id": 99})
+    assert entry.root_device == pool.location(CONTEXT, VOLUME) == pool.location(CONTEXT, found_again)
+    assert entry.root_device == "/srv/sample/w/web"
+    (step,) = pool.create(CONTEXT, VOLUME, facts(pool, "free_mb 300\n"))
+    assert step.title == "Create /srv/sample/w/web"
+    assert pool.command(CONTEXT, VOLUME, "create").argv[3:6] == ("create", "/srv/sample", "web")

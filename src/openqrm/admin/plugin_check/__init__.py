@@ -27,6 +27,7 @@ VALIDATORS: tuple[Callable[[Plugin, Catalogue], Iterator[str]], ...] = (
     of_settings.titles,
     of_settings.places,
     storage.methods,
+    storage.locations,
     storage.capabilities,
     storage.exports,
     files.for_machines,

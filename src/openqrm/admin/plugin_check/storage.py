@@ -20,6 +20,7 @@ from openqrm.plugin_api.drivers import (
     Snapshots,
     Start,
 )
+from openqrm.plugin_api.script_pool import ScriptPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +81,18 @@ def _methods(protocol: type) -> dict[str, list[str]]:
         for name, function in vars(protocol).items()
         if inspect.isfunction(function) and not name.startswith("_")
     }
+
+
+def locations(plugin: Plugin, catalogue: Catalogue) -> Iterator[str]:
+    """What a pool lists and what it hands out are in the same place."""
+    del catalogue
+    for thing in plugin.provides:
+        if not isinstance(thing, Pool) or not thing.driver:
+            continue
+        driver, _ = loaded(thing.driver, f"driver of {thing.name}")
+        scripted = isinstance(driver, type) and issubclass(driver, ScriptPool)
+        if scripted and driver.location is not ScriptPool.location:
+            yield f"pool {thing.name}: its entries() say another place than its location(); say it in place_of()"
 
 
 def capabilities(plugin: Plugin, catalogue: Catalogue) -> Iterator[str]:

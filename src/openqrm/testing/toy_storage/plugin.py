@@ -76,7 +76,8 @@ class ToyPool:
         return capability not in (Cap.CLONE_COW, Cap.SNAPSHOT) or self.state(facts).file_system == "btrfs"
 
     def entries(self, context: StorageContext, facts: Facts) -> Sequence[VolumeEntry]:
-        return [VolumeEntry(name, size, name) for name, size in self.state(facts).volumes.items()]
+        place = _pool(context).place
+        return [VolumeEntry(name, size, f"{place}/{name}") for name, size in self.state(facts).volumes.items()]
 
     def leftovers(self, context: StorageContext, facts: Facts) -> Sequence[str]:
         return self.state(facts).leftovers
