@@ -65,7 +65,10 @@ def receive_argv(path: str, size: int) -> tuple[str, ...]:
 
 
 def write_command(path: str, content: str | None, mode: str) -> Ready:
-    """The command that replaces or removes a file, and what was received of it. InvalidError for a mode that is not like `0644`."""
+    """The command that replaces a file, or removes it and what was received of it in part.
+
+    InvalidError for a mode that is not like `0644`.
+    """
     if content is None:
         return Ready(("rm", "-f", "--", path, f"{path}.part"))
     if not MODE.fullmatch(mode):
