@@ -17,10 +17,12 @@ EMULATED = ("test_lvm", "test_nfs_kernel", "test_iscsi_lio")
 EMULATED_SHARE = 60
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the types, and of some the tests, that are not in this commit's share."""
     commit = share.head()
     for item in items:
+        if share.named(config.args, item.path, config.invocation_params.dir):
+            continue
         if item.get_closest_marker("slow_lab") is not None and item.path.is_relative_to(HERE):
             reason = share.left_out(commit, item.nodeid)
             if reason:

@@ -21,11 +21,12 @@ REUSE = "OPENQRM_LAB_REUSE"
 """A developer's: the directory of a datacentre that an earlier run left up, or that this one makes and leaves up."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the slow tests that are not in this commit's share."""
     commit = share.head()
     for item in items:
-        if item.get_closest_marker("slow_lab") is not None:
+        named = share.named(config.args, item.path, config.invocation_params.dir)
+        if item.get_closest_marker("slow_lab") is not None and not named:
             reason = share.left_out(commit, item.nodeid)
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))

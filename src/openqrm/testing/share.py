@@ -1,6 +1,7 @@
 """Slow tests take turns: each commit runs a share of them, chosen by its hash, so that all are run again and again.
 
-`OPENQRM_LAB_SHARE=all` runs every one; `OPENQRM_LAB_SHARE=N` every Nth (default: 10).
+`OPENQRM_LAB_SHARE=all` runs every one; `OPENQRM_LAB_SHARE=N` every Nth (default: 10). A test file that is named on the
+command line, and no folder, is run whole unless the variable says otherwise: somebody waits for it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 VARIABLE = "OPENQRM_LAB_SHARE"
 DEFAULT = 10
@@ -22,6 +28,15 @@ def head() -> str:
 def number(commit: str, what: str) -> int:
     """A number that is the same for the same commit and the same thing, and spread evenly."""
     return int.from_bytes(hashlib.sha256(f"{commit} {what}".encode()).digest()[:8], "big")
+
+
+def named(arguments: Sequence[str], file: Path, directory: Path) -> bool:
+    """Whether a test's file is one of those that pytest was given, and it was given files (or tests in them) alone.
+
+    `arguments` are pytest's (`config.args`), `directory` is where they were given.
+    """
+    given = [(directory / argument.partition("::")[0]).resolve() for argument in arguments]
+    return file in given and all(path.is_file() for path in given) and not os.environ.get(VARIABLE)
 
 
 def left_out(commit: str, test_id: str, of: int = DEFAULT) -> str:
