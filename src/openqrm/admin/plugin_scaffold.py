@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import os
 import re
 import shutil
@@ -18,12 +19,15 @@ from openqrm.admin import skeletons
 from openqrm.admin.plugin_renaming import Renaming, package_of, refusal, stem_of
 from openqrm.admin.skeletons.other.plugin import PLUGIN as OTHER_SKELETON
 from openqrm.admin.skeletons.storage.plugin import PLUGIN as STORAGE_SKELETON
+from openqrm.domain.errors import ConflictError, InvalidError
 from openqrm.domain.model import NAME_PATTERN
 from openqrm.engine.plugins.catalogue import path_in
 from openqrm.plugin_api.plugin import Family, Plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from openqrm.engine.plugins.catalogue import Catalogue
 
 TEST_IMPORTS = ("openqrm.plugin_api", "openqrm.domain", "openqrm.testing", "openqrm.admin.lab")
 """What of openqrm a plug-in's tests import, beside itself."""
@@ -68,9 +72,41 @@ def in_tree(name: str, family: Family, root: Path) -> Layout:
     return Layout(root, module, code, root / "tests/cases" / package, root / "tests/integration", False)
 
 
+def skeleton(family: Family) -> Plugin:
+    """What a new plug-in of a family begins as."""
+    return STORAGE_SKELETON if family is Family.STORAGE else OTHER_SKELETON
+
+
+def refuse_name(name: str) -> None:
+    """InvalidError for what cannot be the name of a plug-in: its package and its classes are called after it."""
+    package = package_of(stem_of(name))
+    fits = re.fullmatch(NAME_PATTERN, name) and package.isidentifier() and not keyword.iskeyword(package)
+    if not fits:
+        raise InvalidError(
+            f"{name!r} is no plug-in name: its package and its classes are called after it",
+            field="name",
+            remedy="take lower-case letters, digits and inner dashes, a letter first, no word of Python: shelf-storage",
+        )
+
+
+def refuse_taken(name: str, source: Plugin, catalogue: Catalogue) -> None:
+    """ConflictError for a name that an installed plug-in has, or that its pools or exports would share with theirs."""
+    wanted = Renaming(source, name, "").names
+    mine = [(type(each), wanted[each.name]) for each in source.provides]
+    theirs = {(type(each), each.name): plugin.name for plugin in catalogue.plugins for each in plugin.provides}
+    clash = next((each for each in mine if each in theirs), None)
+    if name in {each.name for each in catalogue.plugins} | {each.name for each in catalogue.broken}:
+        why = f"a plug-in {name} is installed"
+    elif clash:
+        why = f"plug-in {name} would provide {clash[0].__name__.lower()} {clash[1]}, and {theirs[clash]} does already"
+    else:
+        return
+    raise ConflictError(why, field="name", remedy="take another name; openqrm plugin check names what is installed")
+
+
 def new(name: str, family: Family, layout: Layout) -> list[Path]:
-    """Write a plug-in to begin with; the files made. ValueError for a wrong name."""
-    source = STORAGE_SKELETON if family is Family.STORAGE else OTHER_SKELETON
+    """Write a plug-in to begin with; the files made. InvalidError for a wrong name, FileExistsError."""
+    source = skeleton(family)
     old, stem = stem_of(source.name), stem_of(name)
     words = {source.name: name, old: stem, "SamplePool": f"{_camel(stem)}Pool", "TestSample": f"Test{_camel(stem)}"}
     words |= {f"test_{old}": f"test_{package_of(stem)}", "Family.OTHER": f"Family.{family.name}"}
@@ -78,7 +114,10 @@ def new(name: str, family: Family, layout: Layout) -> list[Path]:
 
 
 def copy(name: str, source: Plugin, layout: Layout) -> list[Path]:
-    """Write a copy of an installed plug-in; the files made. ValueError for a wrong name, or what cannot be copied."""
+    """Write a copy of an installed plug-in; the files made.
+
+    InvalidError for a wrong name, ValueError for what cannot be copied, FileExistsError.
+    """
     why = refusal(source)
     if why:
         raise ValueError(f"{source.name} cannot be copied: {why}")
@@ -94,26 +133,27 @@ def copy(name: str, source: Plugin, layout: Layout) -> list[Path]:
 
 
 def _write(renaming: Renaming, layout: Layout) -> list[Path]:
-    if not re.fullmatch(NAME_PATTERN, renaming.name):
-        raise ValueError(f"{renaming.name!r} is no plug-in name: lower case letters, digits and inner dashes")
+    refuse_name(renaming.name)
     code = path_in(renaming.plugin, ".").resolve()
+    sources = {layout.code / file.relative_to(code): file for file in _files(code)}
+    tests = {}
+    for file in own_tests(renaming.plugin):
+        folder = layout.cases if any(file.parent.glob("*.json")) else layout.tests
+        tests[folder / (renaming.file_name(file.name) if file.suffix == ".py" else file.name)] = file
+    there = next((target for target in (*sources, *tests) if target.exists()), None)
+    if there is not None:
+        raise FileExistsError(f"{there} exists: nothing was written")
     made = []
     family = layout.code.parent / "__init__.py"
     if not layout.whole and not family.exists():
         family.parent.mkdir(exist_ok=True)
         family.write_text('"""Plug-ins of one family."""\n', encoding="utf-8")
         made.append(family)
-    for file in _files(code):
-        target = layout.code / file.relative_to(code)
+    for target, file in (sources | tests).items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(renaming.text(file.suffix, _read(file)), encoding="utf-8")
-        target.chmod(file.stat().st_mode & 0o777)
-        made.append(target)
-    for file in own_tests(renaming.plugin):
-        folder = layout.cases if any(file.parent.glob("*.json")) else layout.tests
-        target = folder / (renaming.file_name(file.name) if file.suffix == ".py" else file.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(renaming.text(file.suffix, _read(file), test=True), encoding="utf-8")
+        target.write_text(renaming.text(file.suffix, _read(file), test=target in tests), encoding="utf-8")
+        if target in sources:
+            target.chmod(file.stat().st_mode & 0o777)
         made.append(target)
     return [*made, _register(renaming, layout)]
 

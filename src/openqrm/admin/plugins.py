@@ -8,19 +8,29 @@ from pathlib import Path
 
 from openqrm.admin import plugin_scaffold
 from openqrm.admin.plugin_check import faults, warnings
+from openqrm.admin.plugin_check.files import MOST_LINES, counted
 from openqrm.domain.errors import OpenqrmError
 from openqrm.operations.core_plugins import installed
-from openqrm.plugin_api.plugin import Family
+from openqrm.plugin_api.plugin import Family, Plugin
 
 
-def check(names: list[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Faults and warnings of installed plug-ins, all of them when none is named; NotFoundError."""
+def check(names: list[str]) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, str]]:
+    """Faults, warnings and sizes of installed plug-ins, all of them when none is named; NotFoundError."""
     catalogue = installed()
     chosen = [catalogue.get(name) for name in names] if names else list(catalogue.plugins)
     found = {plugin.name: faults(plugin, catalogue) for plugin in chosen}
     if not names:
         found |= {broken.name: [broken.reason] for broken in catalogue.broken}
-    return found, {plugin.name: warnings(plugin, catalogue) for plugin in chosen}
+    noted = {plugin.name: warnings(plugin, catalogue) for plugin in chosen}
+    return found, noted, {plugin.name: _size(plugin) for plugin in chosen}
+
+
+def _size(plugin: Plugin) -> str:
+    """How large a storage plug-in is, to stand behind `ok`; nothing for others, which may have any size."""
+    lines = counted(plugin)
+    apart = "".join(f", {folder} {count}" for folder, count in sorted(lines.items()) if folder)
+    limit = f"{'each ' if apart else ''}less than {MOST_LINES}"
+    return f" ({lines['']} lines of Python and shell{apart}; {limit})" if lines else ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,10 +48,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def new(arguments: argparse.Namespace) -> list[Path]:
-    """Write a plug-in; the files made. ValueError, FileExistsError, NotFoundError."""
+    """Write a plug-in; the files made. ValueError, FileExistsError, and the errors of names and what is installed."""
     name: str = arguments.name
-    source = installed().get(arguments.source) if arguments.source else None
+    catalogue = installed()
+    source = catalogue.get(arguments.source) if arguments.source else None
     family = source.family if source else Family(arguments.family or Family.OTHER)
+    plugin_scaffold.refuse_name(name)
+    plugin_scaffold.refuse_taken(name, source or plugin_scaffold.skeleton(family), catalogue)
     if arguments.tree:
         layout = plugin_scaffold.in_tree(name, family, arguments.tree)
     else:
@@ -70,12 +83,18 @@ def main(argv: list[str]) -> int:
                 print(file)
             print(_next(arguments))
             return 0
-        found, noted = check(arguments.names)
-    except (ValueError, OSError, OpenqrmError) as error:
+        found, noted, sizes = check(arguments.names)
+    except OpenqrmError as error:
+        where = f" ({error.field})" if error.field else ""
+        remedy = f"\n  {error.remedy}" if error.remedy else ""
+        print(f"openqrm plugin{where}: {error.detail}{remedy}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError) as error:
         print(f"openqrm plugin: {error}", file=sys.stderr)
         return 1
     for name, wrong in found.items():
-        print(f"{name}: {'ok' if not wrong else f'{len(wrong)} faults'}")
+        faulty = f"{len(wrong)} fault{'s' if wrong[1:] else ''}"
+        print(f"{name}: {faulty if wrong else f'ok{sizes[name]}'}")
         for line in (*wrong, *(f"warning: {text}" for text in noted.get(name, ()))):
             print(f"  {line}")
     return 1 if any(found.values()) else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -78,6 +79,13 @@ def test_all_plugins_of_this_installation_pass(capsys: pytest.CaptureFixture[str
     assert status == 0, shown
     for name in ("nfs-storage", "dhcpd", "tftpd"):
         assert f"{name}: ok" in shown
+    assert re.search(r"^dir-storage: ok \(\d+ lines of Python and shell; less than 400\)$", shown, re.MULTILINE)
+    assert re.search(
+        r"^nfs-storage: ok \(\d+ .*, servers/ganesha \d+, servers/kernel \d+; each less than 400\)$",
+        shown,
+        re.MULTILINE,
+    )
+    assert "\ndhcpd: ok\n" in shown
     assert plugins.main(["check", "no-such"]) == 1
 
 
@@ -302,6 +310,13 @@ def test_a_pool_says_where_its_volumes_are_in_one_place(shelf: Plugin) -> None:
     load.cache_clear()
     sys.modules.pop(f"{SHELF}.driver", None)
     assert "pool shelf: its entries() say another place than its location()" in wrong(shelf)
+
+
+def test_faults_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for found, counted in ((["one"], "1 fault"), (["one", "two"], "2 faults")):
+        monkeypatch.setattr(plugins, "faults", lambda plugin, catalogue, found=found: found)
+        assert plugins.main(["check", "dhcpd"]) == 1
+        assert capsys.readouterr().out == "\n  ".join((f"dhcpd: {counted}", *found)) + "\n"
 
 
 def test_a_plugin_that_grew_is_named(shelf: Plugin) -> None:

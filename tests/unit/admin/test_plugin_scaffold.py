@@ -15,6 +15,7 @@ from openqrm.admin import plugin_scaffold, plugins
 from openqrm.admin.plugin_renaming import Renaming, refusal
 from openqrm.operations.core_plugins import installed
 from openqrm.plugin_api.plugin import Family
+from openqrm.plugin_api.script_pool import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,14 +156,52 @@ def test_a_copy_whose_names_are_hidden_is_taken_back(tmp_path: Path, monkeypatch
 
 
 def test_a_wrong_name_or_an_existing_directory_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("../up", "With Blank", "under_score", ""):
-        assert plugins.main(["new", name, "--directory", str(tmp_path / "x")]) == 1
-        assert "no plug-in name" in capsys.readouterr().err
+    for name in ("../up", "With Blank", "under_score", "", "9-storage", "9", "class-storage", "a\nb"):
+        assert plugins.main(["new", name, "--family", "storage", "--directory", str(tmp_path / "x")]) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith(f"openqrm plugin (name): {name!r} is no plug-in name")
+        assert "a letter first" in shown
         assert not (tmp_path / "x").exists()
     assert plugins.main(["new", "one", "--directory", str(tmp_path)]) == 1
     assert "exists" in capsys.readouterr().err
     assert plugins.main(["new", "one", "--tree", str(tmp_path)]) == 1
     assert "no checkout" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "why"),
+    [
+        ("dir-storage", ["--family", "storage"], "a plug-in dir-storage is installed"),
+        ("dir-storage", ["--from", "nfs-storage"], "a plug-in dir-storage is installed"),
+        ("dhcpd", [], "a plug-in dhcpd is installed"),
+        ("dir", ["--family", "storage"], "plug-in dir would provide pool dir, and dir-storage does already"),
+        ("nfs", ["--from", "iscsi-storage"], "plug-in nfs would provide export nfs, and nfs-storage does already"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused(
+    name: str, more: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plugins.main(["new", name, *more, "--directory", str(tmp_path / "x")]) == 1
+    assert capsys.readouterr().err == (
+        f"openqrm plugin (name): {why}\n  take another name; openqrm plugin check names what is installed\n"
+    )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_family_may_share_a_name_with_a_pool(tmp_path: Path) -> None:
+    assert plugins.main(["new", "dir", "--family", "monitoring", "--directory", str(tmp_path / "x")]) == 0
+
+
+def test_directories_of_any_name_lie_in_the_pool(tmp_path: Path) -> None:
+    """Somebody's: those that no volume can have for a name are none, and spoil no answer."""
+    for name in ("web", "a\nvolume b", "a\\nb", "a b", "Big", "lost+found", "*", "-n", ".hidden", ".openqrm/x\\ny.new"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "file").touch()
+    script = Path(str(plugin_scaffold.__file__)).parent / "skeletons/storage/scripts/pool"
+    done = subprocess.run(["sh", str(script), "facts", str(tmp_path)], capture_output=True, text=True, check=True)
+    found = parse(done.stdout)
+    assert set(found.volumes) == {"web"}
+    assert found.leftovers == (f"{tmp_path}/.openqrm/x\\ny.new",)
 
 
 @pytest.fixture
@@ -201,5 +240,9 @@ def test_a_new_plugin_in_the_tree(checkout: Path, capsys: pytest.CaptureFixture[
     (checkout / "contracts.py").write_text(script)
     assert "0 broken" in run(checkout, "contracts", path=Path(f"{checkout / 'src'}{os.pathsep}{checkout}"))
     assert plugins.main(["new", "shelf-storage", "--family", "storage", "--tree", str(checkout)]) == 1
+    shutil.rmtree(code)
+    assert plugins.main(["new", "ssh-storage", "--family", "storage", "--tree", str(checkout)]) == 1
+    assert "tests/integration/test_ssh.py exists: nothing was written" in capsys.readouterr().err
+    assert not (checkout / "src/openqrm/plugins/storage/ssh").exists()
     assert plugins.main(["new", "watch", "--family", "monitoring", "--tree", str(checkout)]) == 0
     assert (checkout / "src/openqrm/plugins/monitoring/__init__.py").is_file()

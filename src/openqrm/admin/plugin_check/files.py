@@ -59,16 +59,23 @@ def readme(plugin: Plugin, catalogue: Catalogue) -> Iterator[str]:
         yield "its README.md has no section `## How to` with the few commands that use it"
 
 
-def size(plugin: Plugin) -> Iterator[str]:
-    """A storage plug-in is small, and so is what it has for each server software."""
-    if plugin.family is not Family.STORAGE:
-        return
-    base = path_in(plugin, ".").resolve()
+def counted(plugin: Plugin) -> Counter[str]:
+    """The lines of a storage plug-in's Python and shell, under ""; those of `servers/NAME` apart. Of others nothing."""
     lines: Counter[str] = Counter()
+    if plugin.family is not Family.STORAGE:
+        return lines
+    base = path_in(plugin, ".").resolve()
     for file in {path.resolve() for path in [*own_sources(plugin), *scripts(plugin)]}:
         where = file.relative_to(base).parts
-        lines["/".join(where[:2]) if where[0] == _SERVERS else ""] += len(file.read_text(encoding="utf-8").splitlines())
-    for folder, count in sorted(lines.items()):
+        lines["/".join(where[:2]) if where[0] == _SERVERS and where[2:] else ""] += len(
+            file.read_text(encoding="utf-8").splitlines()
+        )
+    return lines
+
+
+def size(plugin: Plugin) -> Iterator[str]:
+    """A storage plug-in is small, and so is what it has for each server software."""
+    for folder, count in sorted(counted(plugin).items()):
         if count >= MOST_LINES:
             what = folder or "it"
             yield f"{what} has {count} lines of Python and shell; a storage plug-in has less than {MOST_LINES}"
