@@ -105,8 +105,10 @@ def _facts(registry: Registry, operation: Operation) -> str:
     if operation.waits:
         lines.append("may wait for a conflict to go away (`wait=true`, `--queue`)")
     if operation.destroys:
-        when = " and ".join(f"`{name}` is {str(value).lower()}" for name, value in operation.destroys_when.items())
-        lines.append(f"destroys{f' when {when}' if when else ''}: the command line asks first")
+        when = [f"`{name}` is {str(value).lower()}" for name, value in operation.destroys_when.items()]
+        given = [f"`{name}`" for name in operation.destroys_given]
+        when += [f"{' or '.join(given)} is given (not null, empty or -1)"] if given else []
+        lines.append(f"destroys{' when ' if when else ''}{' and '.join(when)}: the command line asks first")
     if operation.name in registry.owners:
         lines.append(f"comes with plug-in {registry.owners[operation.name]}")
     return "".join(f"- {line}\n" for line in lines) + "\n"

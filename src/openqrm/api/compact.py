@@ -67,6 +67,7 @@ def _operation(registry: Registry, operation: Operation) -> dict[str, Any]:
         "target": operation.target.entity.name if operation.target else "",
         "destroys": operation.destroys,
         "destroys_when": dict(operation.destroys_when),
+        "destroys_given": list(operation.destroys_given),
         "waits": operation.waits,
         "reports": operation.reports,
         "queued": bool(operation.phases) or operation.name == "operation.rerun",

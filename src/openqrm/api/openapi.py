@@ -242,6 +242,7 @@ def _change(made: Document, endpoint: Endpoint) -> dict[str, Any]:
         "responses": _answers(made, endpoint) | _refusals(_CHANGING),
         "x-destroys": operation.destroys,
         **({"x-destroys-when": dict(operation.destroys_when)} if operation.destroys_when else {}),
+        **({"x-destroys-given": list(operation.destroys_given)} if operation.destroys_given else {}),
     }
     if schema["properties"]:
         described["requestBody"] = {

@@ -238,9 +238,11 @@ def _queued(client: Client, queued: dict[str, Any], schema: Schema, *, wait: boo
 
 
 def _destroys(operation: dict[str, Any], body: dict[str, Any]) -> bool:
-    """With these arguments."""
+    """With these arguments. Null, the empty text and -1 clear what is there: they say nothing."""
     when = operation.get("destroys_when", {}).items()
-    return bool(operation["destroys"]) and all(bool(body.get(name, False)) is value for name, value in when)
+    given = operation.get("destroys_given", ())
+    said = not given or any(body.get(name) not in (None, "", -1) for name in given)
+    return bool(operation["destroys"]) and said and all(bool(body.get(name, False)) is value for name, value in when)
 
 
 def _confirm(client: Client, schema: Schema, operation: dict[str, Any], given: Any) -> None:

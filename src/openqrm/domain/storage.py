@@ -82,10 +82,18 @@ class Volume(Record):
         Attr("Root device identifier", help="how a machine finds it", derived=True),
     ] = ""
     parent_id: Annotated[
-        Id | None, Attr("Cloned from", help="a volume's id; that volume may be gone since", filter=True, immutable=True)
+        Id | None,
+        Attr(
+            "Cloned from",
+            help="a volume's id; that volume may be gone since",
+            filter=True,
+            immutable=True,
+            derived=True,
+        ),
     ] = None
     phase: Annotated[VolumePhase, Attr("Phase", filter=True, listed=True, derived=True)] = VolumePhase.CREATING
     generation: Annotated[int, Field(ge=0), Attr("Generation", help="of the last lease; only grows", derived=True)] = 0
+    comment: Annotated[str, Field(max_length=200), Attr("Comment")] = ""
 
 
 DEVICE = r"^(/dev/[A-Za-z0-9][A-Za-z0-9/_.-]*)?$"

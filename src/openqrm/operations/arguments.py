@@ -51,7 +51,11 @@ def _inputs(record: type[Record], *, without: Iterable[str], immutable: bool) ->
 def creating(
     record: type[Record], *, without: Iterable[str] = (), name: str | None = None, **extra: Any
 ) -> type[Arguments]:
-    """The arguments that make a new record: every field that is not derived, with its own default."""
+    """The arguments that make a new record: every field that is not derived, with its own default.
+
+    Fields in `without` are not the caller's here. `extra` are further arguments, each `(type, default)`; one that is
+    called like a field stands in that field's place, to be described otherwise.
+    """
     fields: dict[str, Any] = {}
     for field in _inputs(record, without=without, immutable=True):
         info = record.model_fields[field]
@@ -60,8 +64,7 @@ def creating(
         name or f"{record.__name__}Create",
         __base__=Arguments,
         __doc__=f"A new {record.entity.title}.",
-        **fields,
-        **extra,
+        **(fields | extra),
     )
     return model
 
@@ -69,7 +72,11 @@ def creating(
 def updating(
     record: type[Record], *, without: Iterable[str] = (), name: str | None = None, **extra: Any
 ) -> type[Arguments]:
-    """The arguments that change a record: every field that may change, each left as it is when not given."""
+    """The arguments that change a record: every field that may change, each left as it is when not given.
+
+    `without` and `extra` as in `creating`: what only an operation of its own may change, such as a volume's size, is
+    left out.
+    """
     fields: dict[str, Any] = {}
     for field in _inputs(record, without=without, immutable=False):
         info = record.model_fields[field]
@@ -79,8 +86,7 @@ def updating(
         name or f"{record.__name__}Update",
         __base__=Arguments,
         __doc__=f"Changes of a {record.entity.title}; what is not given stays.",
-        **fields,
-        **extra,
+        **(fields | extra),
     )
     return model
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from openqrm.domain.errors import ForbiddenError, UnsupportedError
 from openqrm.domain.lease import Lease, LeaseState, Loan
 from openqrm.domain.machine import Stage
-from openqrm.domain.model import Attr, Id, MegaBytes, Name
+from openqrm.domain.model import Attr, Id
 from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.domain.storage import Image, Storage, Volume
 from openqrm.operations import loans
+from openqrm.operations.arguments import creating
 from openqrm.operations.grants import Access, prefixed
 from openqrm.operations.machine_orders import OPEN
 from openqrm.operations.mounting import Mount, disk_set
@@ -18,7 +19,7 @@ from openqrm.operations.restoring import first_generation
 from openqrm.operations.storage_types import traits
 from openqrm.operations.volume import RECORD, offered, record_step
 from openqrm.plugin_api.drivers import Start
-from openqrm.plugin_api.operation import Arguments, Operation, Phase
+from openqrm.plugin_api.operation import Operation, Phase
 from openqrm.plugin_api.steps import Change, Irreversible, Plan, Wait
 from openqrm.plugin_api.values import Output
 
@@ -39,13 +40,18 @@ _GRAB_SECONDS = 24 * 3600
 """Some terabytes over a network."""
 
 
-class GrabArguments(Arguments):
-    """A new volume for all disks of an idle machine."""
-
-    name: Annotated[Name, Attr("Name")]
-    storage_id: Annotated[Id, Attr("Storage", ref="storage", help="of a type for whole disks, such as local-storage")]
-    resource_id: Annotated[Id, Attr("Resource", ref="resource", help="the idle machine whose disks are taken")]
-    size_mb: Annotated[MegaBytes, Attr("Size", unit="MB", help="0: as large as the pool allows")] = 0
+VolumeGrab = creating(
+    Volume,
+    name="VolumeGrab",
+    storage_id=(
+        Annotated[Id, Attr("Storage", ref="storage", help="of a type for whole disks, such as local-storage")],
+        ...,
+    ),
+    resource_id=(
+        Annotated[Id, Attr("Resource", ref="resource", help="the idle machine whose disks are taken")],
+        ...,
+    ),
+)
 
 
 def assignments(reader: Reader, session: Session, order_id: int, around: Surroundings) -> dict[str, str]:
@@ -79,7 +85,7 @@ def _generation(reader: Reader, volume: Volume, resource: Resource) -> int:
 
 def admit_grab(reader: Reader, call: Call) -> Plan:
     """The volume's name, the machine and the right to write are taken. UnsupportedError for another type of storage."""
-    given: GrabArguments = call.arguments
+    given = call.arguments
     storage = reader.get(Storage, given.storage_id)
     if traits(call.settings, storage).start is not Start.DISK:
         raise UnsupportedError(
@@ -189,7 +195,7 @@ OPERATIONS: tuple[Operation, ...] = (
         title="Grab a machine's disks",
         summary="Make a volume and take all disks of an idle machine into it, byte for byte.",
         creates=Volume,
-        arguments=GrabArguments,
+        arguments=VolumeGrab,
         admit=f"{_HERE}:admit_grab",
         phases=(Phase("grab", plan=f"{_HERE}:plan_grab", facts=f"{_HERE}:grab_facts"),),
         waits=True,

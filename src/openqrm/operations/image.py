@@ -29,19 +29,33 @@ class TransferArguments(Arguments):
 
     install_from_id: Annotated[
         Id | None,
-        Attr("Install from image", ref="image", help="copied into the volume at the next deployment; -1: nothing"),
+        Attr(
+            "Install from image",
+            ref="image",
+            help="at the next deployment it replaces everything that is in the volume; -1: nothing",
+        ),
     ] = None
     install_from_device: Annotated[
         LocalDevice | None,
-        Attr("Install from device", help=f"a local root device of the machine, copied into the volume; {_DEVICES}"),
+        Attr(
+            "Install from device",
+            help=f"a local root device of the machine, which replaces everything that is in the volume; {_DEVICES}",
+        ),
     ] = None
     transfer_to_id: Annotated[
         Id | None,
-        Attr("Transfer to image", ref="image", help="the root is copied there at the next deployment; -1: nowhere"),
+        Attr(
+            "Transfer to image",
+            ref="image",
+            help="at the next deployment the root replaces everything that is in it; -1: nowhere",
+        ),
     ] = None
     transfer_to_device: Annotated[
         LocalDevice | None,
-        Attr("Transfer to device", help=f"a local device of the machine, which the root is copied to; {_DEVICES}"),
+        Attr(
+            "Transfer to device",
+            help=f"a local device of the machine; the root replaces everything that is in it; {_DEVICES}",
+        ),
     ] = None
 
 
@@ -184,22 +198,32 @@ def remove(writer: Writer, call: Call) -> None:
 
 
 _HERE = "openqrm.operations.image"
+_TRANSFERS = tuple(TransferArguments.model_fields)
+_REPLACES = (
+    "What an image is filled from replaces everything that is in its volume at its next deployment, and what it is "
+    "copied to loses everything that is in it."
+)
+"""Asked about here: the start that does it is called by a failover too, which nobody answers."""
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="image.create",
         title="Create an image",
-        summary="Give a volume the parameters it is deployed with.",
+        summary=f"Give a volume the parameters it is deployed with. {_REPLACES}",
         creates=Image,
         arguments=CreateArguments,
+        destroys=True,
+        destroys_given=_TRANSFERS,
         act=f"{_HERE}:create",
     ),
     Operation(
         name="image.update",
         title="Change an image",
-        summary="Change name, version or comment, or what it is filled from and copied to at its next deployment.",
+        summary=f"Change name, version or comment, or what it is filled from and copied to. {_REPLACES}",
         target=Image,
         arguments=UpdateArguments,
+        destroys=True,
+        destroys_given=_TRANSFERS,
         act=f"{_HERE}:update",
     ),
     Operation(

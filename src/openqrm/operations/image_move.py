@@ -15,7 +15,7 @@ from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
 from openqrm.operations.restoring import first_generation
 from openqrm.operations.storage_types import traits
-from openqrm.operations.volume import RECORD, record_step
+from openqrm.operations.volume import RECORD, VolumeCreate, record_step
 from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.operation import Arguments, Operation, Phase
 from openqrm.plugin_api.steps import Change, Plan
@@ -80,7 +80,8 @@ def admit(reader: Reader, call: Call) -> Plan:
         _refuse_unfit(side)
     _refuse_dependants(reader, image, target)
     worker = _worker(source, target, given.resource_id)
-    values = {
+    described = volume.model_dump(mode="json", include=set(VolumeCreate.model_fields))
+    values = described | {
         "name": given.name or volume.name,
         "storage_id": target.storage.id,
         "size_mb": volume.size_mb if given.size_mb is None else given.size_mb,

@@ -153,14 +153,18 @@ def check(operation: Operation) -> None:
 
 
 def _check_destroys(operation: Operation) -> None:
-    if operation.destroys_when and not operation.destroys:
-        raise ValueError(f"{operation.name}: destroys_when belongs to operations that destroy")
+    if (operation.destroys_when or operation.destroys_given) and not operation.destroys:
+        raise ValueError(f"{operation.name}: destroys_when and destroys_given belong to operations that destroy")
     for name in operation.destroys_when:
         known = operation.arguments.model_fields.get(name)
         if known is None or known.default is not False:
             raise ValueError(
                 f"{operation.name}: destroys_when {name}, which is no argument that is false when left out"
             )
+    for name in operation.destroys_given:
+        known = operation.arguments.model_fields.get(name)
+        if known is None or known.is_required() or known.default not in (None, ""):
+            raise ValueError(f"{operation.name}: destroys_given {name}, which is no argument that can be left out")
 
 
 def _check_allowed(operation: Operation) -> None:

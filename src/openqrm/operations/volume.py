@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from openqrm.domain.errors import ConflictError, NotFoundError, UnsupportedError
-from openqrm.domain.model import Attr, Id, MegaBytes, Name
+from openqrm.domain.model import Attr, MegaBytes
 from openqrm.domain.operation import UNFINISHED, OperationTarget, StepRecord
 from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
 from openqrm.operations import capabilities, loans
+from openqrm.operations.arguments import creating, given, updating
 from openqrm.operations.restoring import first_generation
 from openqrm.plugin_api.drivers import Cap, confirmed, sized
-from openqrm.plugin_api.operation import Arguments, Operation, Phase
+from openqrm.plugin_api.operation import Operation, Phase
 from openqrm.plugin_api.steps import Change, Command, Irreversible, Plan, Run, Send
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from openqrm.plugin_api.drivers import Snapshots, StorageContext
     from openqrm.plugin_api.facts import Fact
     from openqrm.plugin_api.operation import Call, PlanContext
-    from openqrm.plugin_api.records import Reader
+    from openqrm.plugin_api.records import Reader, Writer
     from openqrm.plugin_api.steps import Steps
 
 
@@ -34,34 +35,32 @@ _COPY_SECONDS = 3600
 """An image of some gigabytes over a management network."""
 
 
-class CreateArguments(Arguments):
-    """An empty volume."""
-
-    name: Annotated[Name, Attr("Name")]
-    storage_id: Annotated[Id, Attr("Storage", ref="storage")]
-    size_mb: Annotated[MegaBytes, Attr("Size", unit="MB", help="0: as large as the pool allows")] = 0
-
-
-class CloneArguments(Arguments):
-    """A 1:1 copy on the same storage."""
-
-    name: Annotated[Name, Attr("Name")]
-
-
-class SnapshotArguments(CloneArguments):
-    """A volume on the same storage that holds only what differs from its source."""
-
-    size_mb: Annotated[MegaBytes, Attr("Room", unit="MB", help="for what will differ; 0: enough for everything")] = 0
-
-
-class ImportArguments(CreateArguments):
-    """A volume filled from an archive on the server."""
-
-    archive: Annotated[
-        str,
-        Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"),
-        Attr("Archive", help="of a tar archive or a disk image in the server's shelf directory"),
-    ]
+VolumeCreate = creating(Volume)
+VolumeImport = creating(
+    Volume,
+    name="VolumeImport",
+    archive=(
+        Annotated[
+            str,
+            Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"),
+            Attr("Archive", help="of a tar archive or a disk image in the server's shelf directory"),
+        ],
+        ...,
+    ),
+)
+VolumeClone = creating(Volume, without=("storage_id", "size_mb"), name="VolumeClone")
+"""On the storage of its source, and as large."""
+VolumeSnapshot = creating(
+    Volume,
+    without=("storage_id",),
+    name="VolumeSnapshot",
+    size_mb=(
+        Annotated[MegaBytes, Attr("Room", unit="MB", help="for what will differ; 0: enough for everything")],
+        0,
+    ),
+)
+VolumeUpdate = updating(Volume, without=("size_mb",))
+"""What describes a volume; its size is its pool's to change (`volume.resize`)."""
 
 
 def record_step(values: dict[str, Any]) -> Change:
@@ -78,11 +77,10 @@ def record_step(values: dict[str, Any]) -> Change:
 
 def admit_create(reader: Reader, call: Call) -> Plan:
     """The name on the storage is taken in the moment of the call."""
-    given: CreateArguments = call.arguments
-    storage = reader.get(Storage, given.storage_id)
-    if isinstance(given, ImportArguments):
+    storage = reader.get(Storage, call.arguments.storage_id)
+    if isinstance(call.arguments, VolumeImport):
         capabilities.require(call.settings, storage, Cap.FILL)
-    values = given.model_dump(mode="json", exclude={"archive"})
+    values = call.arguments.model_dump(mode="json", exclude={"archive"})
     return Plan(steps=(record_step(values | {"generation": first_generation(reader)}),))
 
 
@@ -93,15 +91,13 @@ def admit_clone(reader: Reader, call: Call) -> Plan:
 
 def admit_snapshot(reader: Reader, call: Call) -> Plan:
     """The snapshot's name is taken in the moment of the call."""
-    given: SnapshotArguments = call.arguments
-    return _admit_copy(reader, call, Cap.SNAPSHOT, given.size_mb)
+    return _admit_copy(reader, call, Cap.SNAPSHOT, call.arguments.size_mb)
 
 
 def _admit_copy(reader: Reader, call: Call, capability: Cap, size_mb: int) -> Plan:
     source = _target(call)
     capabilities.require(call.settings, reader.get(Storage, source.storage_id), capability)
-    values = {
-        "name": call.arguments.name,
+    values = call.arguments.model_dump(mode="json") | {
         "storage_id": source.storage_id,
         "size_mb": size_mb,
         "parent_id": source.id,
@@ -231,6 +227,11 @@ def plan_snapshot(context: PlanContext) -> Plan:
     return Plan(steps=(*made, *offered(context, storage, whole)))
 
 
+def update(writer: Writer, call: Call) -> Volume:
+    """Change what describes a volume. Nothing on its storage is touched: its name there is for good."""
+    return writer.update(_target(call), **given(call.arguments))
+
+
 def admit_remove(reader: Reader, call: Call) -> Plan:
     """Refused while an image uses the volume or an operation makes or removes it; nobody can use it from here on."""
     volume = _target(call)
@@ -301,7 +302,7 @@ OPERATIONS: tuple[Operation, ...] = (
         title="Create a volume",
         summary="Make an empty image location on a storage.",
         creates=Volume,
-        arguments=CreateArguments,
+        arguments=VolumeCreate,
         admit=f"{_HERE}:admit_create",
         phases=(Phase("create", plan=f"{_HERE}:plan_create", facts=f"{_HERE}:pool_facts"),),
     ),
@@ -310,7 +311,7 @@ OPERATIONS: tuple[Operation, ...] = (
         title="Import a volume",
         summary="Make a volume and fill it from a tar archive in the server's shelf directory.",
         creates=Volume,
-        arguments=ImportArguments,
+        arguments=VolumeImport,
         admit=f"{_HERE}:admit_create",
         phases=(Phase("import", plan=f"{_HERE}:plan_import", facts=f"{_HERE}:pool_facts"),),
     ),
@@ -319,7 +320,7 @@ OPERATIONS: tuple[Operation, ...] = (
         title="Clone a volume",
         summary="Make a 1:1 copy on the same storage, copy-on-write where the storage can.",
         target=Volume,
-        arguments=CloneArguments,
+        arguments=VolumeClone,
         allowed=_READY,
         admit=f"{_HERE}:admit_clone",
         phases=(Phase("clone", plan=f"{_HERE}:plan_clone", facts=f"{_HERE}:pool_facts"),),
@@ -329,10 +330,18 @@ OPERATIONS: tuple[Operation, ...] = (
         title="Make a snapshot of a volume",
         summary="Make a volume on the same storage that holds only what differs from its source.",
         target=Volume,
-        arguments=SnapshotArguments,
+        arguments=VolumeSnapshot,
         allowed=_READY,
         admit=f"{_HERE}:admit_snapshot",
         phases=(Phase("snapshot", plan=f"{_HERE}:plan_snapshot", facts=f"{_HERE}:pool_facts"),),
+    ),
+    Operation(
+        name="volume.update",
+        title="Change a volume",
+        summary="Change what describes a volume; nothing on its storage is touched.",
+        target=Volume,
+        arguments=VolumeUpdate,
+        act=f"{_HERE}:update",
     ),
     Operation(
         name="volume.remove",

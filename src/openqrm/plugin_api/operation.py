@@ -137,6 +137,9 @@ class Operation:
     """Whoever calls it by hand is asked first."""
     destroys_when: Mapping[str, bool] = field(default_factory=dict)
     """It destroys only if these arguments (which are false when left out) have these values; empty: always."""
+    destroys_given: tuple[str, ...] = ()
+    """It destroys only if one of these arguments is given and says something: not null, empty or -1, which all clear
+    what is there; empty: always."""
     creates: type[Record] | None = None
     act: str | None = None
     admit: str | None = None

@@ -22,7 +22,7 @@ FINDING = {"kind": "unexpected grant", "subject": "volume web", "text": "10.9.9.
 
 
 class Server:
-    """Answers dry runs with what it found, and calls with an operation that is done."""
+    """Has what is asked for, answers dry runs with what it found, and calls with an operation that is done."""
 
     def __init__(self, *findings: dict[str, str]) -> None:
         self.findings = list(findings)
@@ -30,9 +30,11 @@ class Server:
 
     def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         del headers
-        if method == "GET" and "storages" in path:
+        if method == "GET":
             return Answer(200, {}, {"items": [{"id": 1}, {"id": 2}], "next": None})
         self.called.append((path.partition("/v1/")[2], body))
+        if method == "PATCH" or path == "/v1/images":
+            return Answer(200, {}, {"id": 1})
         if path.endswith("?dry_run=true"):
             take = {"name": "take-0-revoke", "kind": "run", "title": "Revoke what 10.9.9.9 has"}
             report = {"name": "report", "kind": "change", "arguments": {"findings": self.findings}}
@@ -55,7 +57,8 @@ class Terminal(io.StringIO):
 
 def run(server: Server, schema: Schema, *words: str) -> int:
     client: Any = server
-    return commands.run(client, schema, words[0], words[1], [*words[2:], "--no-wait"])
+    at_once = ["--no-wait"] if schema.verbs(words[0])[words[1]]["queued"] else []
+    return commands.run(client, schema, words[0], words[1], [*words[2:], *at_once])
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -71,6 +74,18 @@ def answers(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         (("image", "move", "web", "--to", "s2", "--keep-source"), False),
         (("image", "move", "web", "--to", "s2"), True),
         (("volume", "remove", "web"), True),
+        (("image", "update", "web", "--comment", "x"), False),
+        (("image", "update", "web", "--transfer-to", "other"), True),
+        (("image", "update", "web", "--transfer-to", "7", "--comment", "x"), True),
+        (("image", "update", "web", "--transfer-to-device", "/dev/sda2"), True),
+        (("image", "update", "web", "--install-from", "golden"), True),
+        (("image", "update", "web", "--install-from-id", "golden"), True),
+        (("image", "update", "web", "--install-from-device", "/dev/sda2"), True),
+        (("image", "update", "web", "--transfer-to", "-1", "--install-from", "null"), False),
+        (("image", "update", "web", "--transfer-to-device", "", "--install-from-device", ""), False),
+        (("image", "update", "web", "--transfer-to", "-1", "--transfer-to-device", "/dev/sda2"), True),
+        (("image", "create", "--name", "web", "--volume", "web"), False),
+        (("image", "create", "--name", "web", "--volume", "web", "--install-from", "golden"), True),
         (("appliance", "start", "web"), False),
     ],
 )

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import pytest
 
 from openqrm.domain.appliance import Appliance
 from openqrm.domain.errors import NotFoundError
+from openqrm.domain.model import Attr
 from openqrm.engine.plugins.catalogue import discover
 from openqrm.operations.arguments import argument_attributes
 from openqrm.operations.registry import Registry
 from openqrm.plugin_api.loading import load
-from openqrm.plugin_api.operation import Operation, Phase
+from openqrm.plugin_api.operation import Arguments, Operation, Phase
 from openqrm.plugin_api.plugin import Family, Plugin
+
+
+class Toys(Arguments):
+    """One that is needed, one that may be left out, and a switch."""
+
+    needed: Annotated[str, Attr("Needed")]
+    names: Annotated[str | None, Attr("Names")] = None
+    loud: Annotated[bool, Attr("Loud")] = False
 
 
 def declared(name: str = "thing.poke", **further: object) -> Operation:
@@ -76,6 +87,11 @@ def test_a_name_is_declared_once() -> None:
         {"target": Appliance, "allowed": {"phase": frozenset({"flying"})}},
         {"act": None, "phases": (Phase("a", "m:f"), Phase("a", "m:g"))},
         {"act": None, "phases": (Phase("a", "m:f"),), "waits": True},
+        {"arguments": Toys, "destroys_given": ("names",)},
+        {"arguments": Toys, "destroys": True, "destroys_given": ("toys",)},
+        {"arguments": Toys, "destroys": True, "destroys_given": ("needed",)},
+        {"arguments": Toys, "destroys": True, "destroys_given": ("loud",)},
+        {"arguments": Toys, "destroys": True, "destroys_when": {"names": True}},
     ],
 )
 def test_contradictions_are_refused(fields: dict[str, object]) -> None:

@@ -477,6 +477,7 @@ def upgrade() -> None:
         sa.Column("parent_id", big_integer(), nullable=True),
         sa.Column("phase", text(32), nullable=False),
         sa.Column("generation", big_integer(), nullable=False),
+        sa.Column("comment", text(200), nullable=False),
         sa.ForeignKeyConstraint(["storage_id"], ["storages.id"], name="fk_volumes_storage_id", ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("storage_id", "name", name="uq_volumes_storage_id_name"),
