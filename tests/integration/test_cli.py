@@ -295,6 +295,33 @@ def test_checks_tell_what_they_found(cli: Cli, tmp_path: Path) -> None:
     assert (quiet.returncode, quiet.stdout) == (0, "nothing found on here\n")
 
 
+def test_what_overwrites_an_image_is_asked_for_where_it_is_chosen(cli: Cli, tmp_path: Path) -> None:
+    for plugin in ("dir-storage", "nfs-storage"):
+        if cli.json("plugin", "show", plugin)["state"] == "disabled":
+            cli.json("plugin", "init", plugin)
+    settings = ("--settings", f"directory={tmp_path}/shelf")
+    for name in ("web", "old"):
+        (tmp_path / "shelf" / name).mkdir(parents=True)
+    cli.json("storage", "create", "--name", "shelf", "--type", "nfs-storage", "--resource", "0", *settings)
+    assert cli("storage", "scan", "shelf").returncode == 0
+    for name in ("web", "old"):
+        cli.json("image", "create", "--name", name, "--volume", name)
+    for words in (("--transfer-to", "old"), ("--transfer-to-device", "/dev/sda2"), ("--install-from", "old")):
+        refused = cli("image", "update", "web", *words)
+        assert (refused.returncode, "--yes" in refused.stderr) == (2, True), words
+    shown = cli.json("image", "show", "web")
+    assert (shown["transfer_to_id"], shown["transfer_to_device"], shown["install_from_id"]) == (None, "", None)
+    assert cli("image", "update", "web", "--transfer-to", "old", "--dry-run").returncode == 0
+    assert cli("image", "update", "web", "--transfer-to", "old", "--yes").returncode == 0
+    assert cli.json("image", "show", "web")["transfer_to_id"] == cli.json("image", "show", "old")["id"]
+    assert cli("image", "update", "web", "--comment", "on the shelf").returncode == 0, "that changes nothing of it"
+    assert cli("image", "update", "web", "--transfer-to", "-1").returncode == 0, "nothing is lost by less"
+    assert cli.json("image", "show", "web")["transfer_to_id"] is None
+    assert "replaces everything that is in it" in " ".join(cli("image", "update", "--help").stdout.split())
+    assert cli("volume", "update", "old", "--comment", "of last year").returncode == 0
+    assert cli.json("volume", "show", "old")["comment"] == "of last year"
+
+
 def test_help_imports_little() -> None:
     """What costs most must not creep into the start."""
     code = (
