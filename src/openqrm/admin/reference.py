@@ -90,7 +90,7 @@ def operations_page(registry: Registry) -> str:
 
 def _facts(registry: Registry, operation: Operation) -> str:
     place = endpoint(registry, operation)
-    target = f" {operation.target.entity.name.upper()}" if operation.target else ""
+    target = _target(operation.target.entity.name if operation.target else "", left_out=operation.reports)
     lines = [
         f"`{place.method} {place.path}`",
         f"`openqrm {operation.kind} {operation.verb}{target}`",
@@ -112,6 +112,13 @@ def _facts(registry: Registry, operation: Operation) -> str:
     if operation.name in registry.owners:
         lines.append(f"comes with plug-in {registry.owners[operation.name]}")
     return "".join(f"- {line}\n" for line in lines) + "\n"
+
+
+def _target(name: str | None, *, left_out: bool) -> str:
+    """What a verb is about, as it is typed; in brackets where it may be left out, which means all there are."""
+    if not name:
+        return ""
+    return f" [{name.upper()}]" if left_out else f" {name.upper()}"
 
 
 def _needed(operation: Operation) -> str:
@@ -178,7 +185,7 @@ def cli_page(registry: Registry) -> str:
     text += "## Commands on this machine\n\n" + table(("command", "does"), rows)
     text += "## Verbs\n\nEvery entity has `list` and `show` too.\n\n"
     for each in sorted(compact(registry)["operations"], key=lambda one: one["name"]):
-        target = f" {each['target'].upper()}" if each["target"] else ""
+        target = _target(each["target"], left_out=each["reports"])
         options = " ".join(_spelled(option) for option in each["arguments"])
         text += f"- `openqrm {each['kind']} {each['verb']}{target}{' ' + options if options else ''}`\n"
     return text + "\n"
@@ -208,7 +215,8 @@ are kept in `~/.cache/openqrm` and asked for anew by entity tag.
 
 def _spelled(option: dict[str, Any]) -> str:
     short = f"-{option['short']}, " if option["short"] else ""
-    text = f"{short}--{option['option']}" + ("" if option["type"] == "boolean" else f" {option['path'][-1].upper()}")
+    word = (option["ref"] or option["path"][-1]).upper()
+    text = f"{short}--{option['option']}" + ("" if option["type"] == "boolean" else f" {word}")
     return text if option["required"] else f"[{text}]"
 
 

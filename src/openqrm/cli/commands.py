@@ -247,7 +247,7 @@ def _destroys(operation: dict[str, Any], body: dict[str, Any]) -> bool:
 
 def _confirm(client: Client, schema: Schema, operation: dict[str, Any], given: Any) -> None:
     """What is not there is said before anybody is asked about it."""
-    target = ""
+    summary, target = f"{operation['summary'].rstrip('.')}.", ""
     if operation["target"]:
         target = f" {given.target}" if given.target is not None else f" every {operation['target']}"
         if given.target is not None:
@@ -255,10 +255,8 @@ def _confirm(client: Client, schema: Schema, operation: dict[str, Any], given: A
                 "GET", f"/v1/{schema.entities[operation['target']]['plural']}/{quote(given.target, safe='')}"
             )
     if not sys.stdin.isatty():
-        raise CliError(
-            f"{operation['name']}{target} destroys something: it wants to be confirmed", USAGE, remedy="add --yes"
-        )
-    sys.stderr.write(f"{operation['title']}:{target} — {operation['summary']} Go on? [y/N] ")
+        raise CliError(f"{operation['name']}{target} wants to be confirmed: {summary}", USAGE, remedy="add --yes")
+    sys.stderr.write(f"{operation['title']}:{target} — {summary} Go on? [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise CliError("nothing was done", USAGE)

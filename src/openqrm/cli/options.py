@@ -186,7 +186,7 @@ def _add(parser: argparse.ArgumentParser, option: dict[str, Any]) -> None:
     elif option["type"] == "object":
         keywords["metavar"] = "NAME=VALUE"
     else:
-        keywords["metavar"] = option["path"][-1].upper().removesuffix("_ID")
+        keywords["metavar"] = (option["ref"] or option["path"][-1]).upper()
     if option["many"] or option["type"] == "object":
         keywords |= {"action": "append", "default": None}
     parser.add_argument(*spellings, **keywords)

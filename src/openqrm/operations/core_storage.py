@@ -72,7 +72,7 @@ def _refuse_immutable(storage: Storage, before: BaseModel, after: BaseModel) -> 
 
 
 def remove(writer: Writer, call: Call) -> None:
-    """Forget a storage without volumes; nothing on its host is touched."""
+    """Forget a storage without volumes; nothing on its host is touched. ConflictError while it has some."""
     storage = _target(call)
     in_use.refuse(writer, storage, (Volume, "storage_id"), remedy="remove its volumes first")
     writer.delete(Storage, storage.id)
@@ -105,7 +105,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         name="storage.remove",
         title="Remove a storage",
-        summary="Forget a storage without volumes; nothing on its host is touched",
+        summary=(
+            "Forget a storage that has no volumes left, and its settings. On its host nothing is touched: "
+            "its server and what lies in the pool stay."
+        ),
         target=Storage,
         destroys=True,
         act=f"{_HERE}:remove",

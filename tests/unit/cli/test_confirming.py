@@ -119,6 +119,21 @@ def test_what_is_taken_back_is_told_before_it_is_asked_for(
     assert done == ([("storages/s1/audit", {"fix": True})] if answer == "y" else [])
 
 
+def test_a_storage_is_forgotten_and_its_host_left_as_it_is(
+    schema: Schema, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who is asked is told what goes and what stays, also where no terminal is."""
+    stays = "On its host nothing is touched: its server and what lies in the pool stay."
+    with pytest.raises(CliError, match="wants to be confirmed: Forget a storage") as caught:
+        run(Server(), schema, "storage", "remove", "s1")
+    assert caught.value.text.endswith(stays)
+    assert "destroys" not in caught.value.text
+    answers(monkeypatch, "n\n")
+    with pytest.raises(CliError, match="nothing was done"):
+        run(Server(), schema, "storage", "remove", "s1")
+    assert capsys.readouterr().err.endswith(f"{stays} Go on? [y/N] ")
+
+
 def test_where_nothing_is_found_nothing_is_asked(
     schema: Schema, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,10 @@ def test_pages_hold_what_operators_look_up() -> None:
     assert "| `no-capacity` | 409 |" in pages["errors.md"]
     assert "| 4 |" in pages["cli.md"]
     assert "-n, --name NAME -v, --version VERSION" in pages["cli.md"]
+    assert "- `openqrm storage audit [STORAGE] [-f, --fix]`" in pages["cli.md"]
+    assert "- `openqrm storage scan STORAGE`" in pages["cli.md"]
+    assert "- `openqrm storage audit [STORAGE]`" in pages["operations.md"]
+    assert "-s, --storage STORAGE " in pages["cli.md"]
     assert "`OPENQRM_STATE_DIR`" in pages["settings.md"]
     assert "password_hash" not in pages["operations.md"]
 
