@@ -1,7 +1,7 @@
 """Slow tests take turns: each commit runs a share of them, chosen by its hash, so that all are run again and again.
 
 `OPENQRM_LAB_SHARE=all` runs every one; `OPENQRM_LAB_SHARE=N` every Nth (default: 10). A test file that is named on the
-command line, and no folder, is run whole unless the variable says otherwise: somebody waits for it.
+command line, not only a folder that holds it, is run whole unless the variable says otherwise: somebody waits for it.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def number(commit: str, what: str) -> int:
 
 
 def named(arguments: Sequence[str], file: Path, directory: Path) -> bool:
-    """Whether a test's file is one of those that pytest was given, and it was given files (or tests in them) alone.
+    """Whether pytest was given a test's file, or a test in it, and the variable is not set.
 
     `arguments` are pytest's (`config.args`), `directory` is where they were given.
     """
-    given = [(directory / argument.partition("::")[0]).resolve() for argument in arguments]
-    return file in given and all(path.is_file() for path in given) and not os.environ.get(VARIABLE)
+    given = ((directory / argument.partition("::")[0]).resolve() for argument in arguments)
+    return file in given and not os.environ.get(VARIABLE)
 
 
 def left_out(commit: str, test_id: str, of: int = DEFAULT) -> str:
