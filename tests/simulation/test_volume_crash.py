@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from openqrm.domain.errors import ConflictError, InvalidError, NoCapacityError
+from openqrm.domain.operation import Operation as OperationRecord
 from openqrm.domain.operation import OperationStatus
 from openqrm.domain.resource import Health, MachineOrder, Resource
 from openqrm.domain.storage import Image, Storage, Volume
@@ -17,13 +18,16 @@ from openqrm.testing import virtual
 from openqrm.testing.crash import World, crash_everywhere
 from openqrm.testing.datacentre import Datacentre
 from openqrm.testing.fake_host import FakeHosts, Fault, Request
+from openqrm.testing.fake_storage import FakePool
 from openqrm.testing.memory import MemoryDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from openqrm.engine.ports import Database
+    from openqrm.plugin_api.drivers import Cap
     from openqrm.plugin_api.records import Writer
+    from openqrm.plugin_api.steps import Steps
 
 DONE, FAILED = (OperationStatus.DONE,), (OperationStatus.FAILED,)
 FILES = "files of volume1"
@@ -294,7 +298,7 @@ def test_once_the_image_is_switched_over_it_stays_there_whatever_the_old_storage
         operation = centre.call("image.move", "image1", {"to_id": "fake2"})
         runner = centre.site.runner()
         await runner.start()
-        while "list-things" not in [request.argv[0] for request in centre.hosts.requests if request.host == 1]:
+        while "unmake" not in [request.argv[0] for request in centre.hosts.requests if request.host == 1]:
             centre.obeying.tick()
             await asyncio.sleep(1)
         await asyncio.sleep(3600)
@@ -306,6 +310,61 @@ def test_once_the_image_is_switched_over_it_stays_there_whatever_the_old_storage
         await runner.stop()
         assert centre.site.status(operation.id) is OperationStatus.DONE
         centre.check()
+
+    run(story)
+
+
+def refused(centre: Datacentre, operation: OperationRecord, why: str) -> None:
+    """It failed before anything was copied or made, and everything is as before."""
+    assert centre.site.status(operation.id) is OperationStatus.FAILED
+    assert why in str(centre.site.work(operation.id).operation.error)
+    assert where(centre) == ("fake1", FILES)
+    assert centre.disk("fake2").things == {}
+    with centre.database.read() as reader:
+        assert not reader.find(MachineOrder)
+    centre.check()
+
+
+def test_what_the_old_pool_refuses_to_remove_is_not_copied_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*arguments: Any) -> Steps:
+        del arguments
+        raise ConflictError("there is no such pool")
+
+    async def story(centre: Datacentre) -> None:
+        monkeypatch.setattr(FakePool, "remove", away)
+        operation = centre.call("image.move", "image1", {"to_id": "fake2"})
+        await centre.finish()
+        refused(centre, operation, "there is no such pool")
+        operation = centre.call("image.move", "image1", {"to_id": "fake2", "keep_source": True})
+        await centre.finish()
+        assert centre.site.status(operation.id) is OperationStatus.DONE
+
+    run(story)
+
+
+@pytest.mark.parametrize(("lacks", "moves"), [("", True), ("clone-cow", False), ("clone-cow snapshot", True)])
+def test_a_volume_that_its_snapshots_need_is_not_removed_by_a_move(
+    monkeypatch: pytest.MonkeyPatch, lacks: str, *, moves: bool
+) -> None:
+    """Where a clone is a copy of every block, a snapshot holds only what differs from its source."""
+
+    def confirms(pool: FakePool, capability: Cap, *arguments: Any) -> bool:
+        del pool, arguments
+        return capability not in lacks.split()
+
+    async def story(centre: Datacentre) -> None:
+        monkeypatch.setattr(FakePool, "confirms", confirms, raising=False)
+        centre.call("volume.snapshot", "volume1", {"name": "before", "size_mb": 50})
+        await centre.finish()
+        operation = centre.call("image.move", "image1", {"to_id": "fake2"})
+        await centre.finish()
+        if not moves:
+            refused(centre, operation, "as long as a snapshot of it is there: before may be one")
+            operation = centre.call("image.move", "image1", {"to_id": "fake2", "keep_source": True})
+            await centre.finish()
+        assert centre.site.status(operation.id) is OperationStatus.DONE
+        assert where(centre) == ("fake2", FILES)
+        assert ("volume1" in centre.disk("fake1").things) == (not moves)
 
     run(story)
 

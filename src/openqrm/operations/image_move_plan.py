@@ -15,8 +15,9 @@ from openqrm.domain.resource import Resource
 from openqrm.domain.storage import Image, Storage, Volume
 from openqrm.operations import loans
 from openqrm.operations.grants import Access, prefixed
-from openqrm.operations.volume import offered, removal
+from openqrm.operations.volume import able, offered, removal
 from openqrm.operations.workers import TRANSFER
+from openqrm.plugin_api.drivers import Cap
 from openqrm.plugin_api.steps import Change, Irreversible, Plan, Wait
 from openqrm.plugin_api.values import Output
 
@@ -65,10 +66,11 @@ class _Move:
 
 
 def copy_facts(context: PlanContext) -> Sequence[Fact[Any]]:
-    """What the new volume's pool and both exports must know of their hosts."""
+    """What the new volume's pool, both exports and, if it is to remove the old volume, its pool must know."""
     parts = _Move(context)
     pool = context.drivers.pool(parts.target.storage)
-    return (*pool.facts(parts.target.access.place), *parts.target.access.facts(), *parts.source.access.facts())
+    new, old = parts.target.access, parts.source.access
+    return (*pool.facts(new.place), *new.facts(), *old.facts(), *clear_facts(context))
 
 
 def plan_copy(context: PlanContext) -> Plan:
@@ -76,6 +78,7 @@ def plan_copy(context: PlanContext) -> Plan:
     parts = _Move(context)
     if parts.image.volume_id != parts.source.volume.id:
         raise ConflictError(f"image {parts.image.name} was moved meanwhile")
+    _refuse_lasting(context, parts)
     pool = context.drivers.pool(parts.target.storage)
     made = pool.create(parts.target.access.place, parts.target.volume, context.facts)
     return Plan(
@@ -90,6 +93,29 @@ def plan_copy(context: PlanContext) -> Plan:
             *_switched(context, parts),
         )
     )
+
+
+def _refuse_lasting(context: PlanContext, parts: _Move) -> None:
+    """What would keep the old volume from being removed is said before anything is copied: then nothing can be undone.
+
+    Raises what the pool raises, and ConflictError for a volume that others may need. Where a clone is a copy of every
+    block, a snapshot holds only what differs from its source; records do not tell one from the other.
+    """
+    if context.arguments.keep_source:
+        return
+    source = parts.source
+    removal(context, source.storage, source.volume)
+    place, others = source.access.place, context.read.find(Volume, parent_id=source.volume.id, limit=3)
+    needs = able(context, source.storage, place, Cap.SNAPSHOT) and not able(
+        context, source.storage, place, Cap.CLONE_COW
+    )
+    if others and needs:
+        names = ", ".join(other.name for other in others)
+        raise ConflictError(
+            f"volume {source.volume.name} cannot be removed as long as a snapshot of it is there: {names} may be one",
+            field="keep_source",
+            remedy=f"move the image with --keep-source, and remove volume {source.volume.id} when nothing needs it",
+        )
 
 
 def _copied(context: PlanContext, parts: _Move) -> Steps:

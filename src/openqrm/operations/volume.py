@@ -205,13 +205,17 @@ def plan_clone(context: PlanContext) -> Plan:
 
 def _refuse_torn(context: PlanContext, storage: Storage, place: StorageContext) -> None:
     """ConflictError for a copy that takes its time, of a volume that somebody writes meanwhile."""
+    if not able(context, storage, place, Cap.CLONE_COW):
+        loans.refuse_used(context.read, _target(context))
+
+
+def able(context: PlanContext, storage: Storage, place: StorageContext, capability: Cap) -> bool:
+    """Whether the storage's pool can do it on this very host; asked when the pool's facts are there."""
     try:
-        context.drivers.require(storage, Cap.CLONE_COW)
-        if confirmed(context.drivers.pool(storage), Cap.CLONE_COW, place, context.facts):
-            return
+        context.drivers.require(storage, capability)
     except UnsupportedError:
-        pass
-    loans.refuse_used(context.read, _target(context))
+        return False
+    return confirmed(context.drivers.pool(storage), capability, place, context.facts)
 
 
 def plan_snapshot(context: PlanContext) -> Plan:
