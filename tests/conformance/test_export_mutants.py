@@ -130,6 +130,23 @@ EXPORT_MUTANTS = (
         (method(ToyExport, "attach", lambda original, *given: {"SERVER": "x"}),),
     ),
     Mutant(
+        "machines are told nothing",
+        "test_attach_names_what_the_root_mount_needs",
+        (method(ToyExport, "attach", lambda original, *given: {}),),
+    ),
+    Mutant(
+        "grants are forgotten when the host dies",
+        "test_a_grant_while_the_host_dies",
+        server=("    reload(Path(sys.argv[2]))\n    Server", "    Server"),
+        arguments=("authorize",),
+    ),
+    Mutant(
+        "a grant whose answer was lost is an error",
+        "test_a_grant_while_the_host_is_unreachable",
+        (export("authorize", "put(mine, True)", "assert not os.path.exists(mine); put(mine, True)"),),
+        arguments=("authorize",),
+    ),
+    Mutant(
         "long names of two volumes are one grant",
         "test_the_longest_name_is_granted",
         server=("grant[word] == asked[word]", "str(grant[word])[:-1] == str(asked[word])[:-1]"),

@@ -31,6 +31,7 @@ _FIFTH = (
     'count=$(($(stat -c %s "$new/big") / 5242880)); dd if="$new/big" of="$new/x" bs=1M count=$count; '
     'dd if="$new/x" of="$new/big" bs=1M conv=notrunc,fsync; rm "$new/x"'
 )
+DIES, CUT_OFF = "test_a_host_that_dies_in_the_middle", "test_unreachable_in_the_middle"
 KILLED, FULL = "test_killed_in_the_middle", "test_a_pool_that_gets_full"
 MADE = "test_a_volume_is_made_and_removed"
 POOL_MUTANTS = (
@@ -97,6 +98,44 @@ POOL_MUTANTS = (
         KILLED,
         (script("clone", "cp -a --reflink=auto", _HALF),),
         arguments=("clone",),
+    ),
+    Mutant(
+        "half a clone is shown when the host died",
+        DIES,
+        (script("clone", "cp -a --reflink=auto", _HALF),),
+        arguments=("clone",),
+    ),
+    Mutant(
+        "half a clone is shown while the host is off the network",
+        CUT_OFF,
+        (script("clone", "cp -a --reflink=auto", _HALF),),
+        arguments=("clone",),
+    ),
+    Mutant(
+        "a host that died does not go on",
+        DIES,
+        (script("clone", 'sync "$new"', SLOW), script("clone", 'rm -rf "$new"\n', '[ ! -e "$new" ] || exit 1\n')),
+        arguments=("clone",),
+    ),
+    Mutant(
+        "a resize whose answer was lost is an error",
+        CUT_OFF,
+        (script("resize", "ours\n", 'ours\n[ "$(noted)" != "$id $4" ] || exit 1\n'),),
+        arguments=("resize",),
+    ),
+    Mutant(
+        "leftovers are never named",
+        "test_what_is_no_volume_is_named",
+        (
+            method(ToyPool, "leftovers", lambda original, *given: ()),
+            script("fill", 'mv -T "$new" "$path"', SLOW + '; mv -T "$new" "$path"'),
+        ),
+    ),
+    Mutant(
+        "sizes are forgotten",
+        "test_the_smallest_sizes",
+        (script("create", 'note "$id $size"', 'note "$id 0"'),),
+        arguments=(3,),
     ),
     Mutant(
         "half a clone is named by nobody",

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from openqrm.testing import needs, storage_export_suite
+from openqrm.testing import needs
 from openqrm.testing.storage_suite import StorageSuite
+from openqrm.testing.toy_storage.mutants import hurry
 from openqrm.testing.toy_storage.rig import ToyRig, toy_rig
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ToyRig]:
 
 @pytest.fixture
 async def subject(rig: ToyRig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Subject]:
-    monkeypatch.setattr(storage_export_suite, "WATCHED_SECONDS", 0.3)
+    hurry(monkeypatch)
     hosts = rig.hosts()
     yield rig.subject(hosts)
     await hosts.close()

@@ -155,6 +155,7 @@ class ExportSuite:
     async def test_attach_names_what_the_root_mount_needs(self, subject: Subject) -> None:
         volume = subject.volume()
         given = subject.attach(volume, subject.clients[0])
+        assert any(name.startswith("ROOT_") for name in given), "a machine is told nothing of the volume"
         assert all(name == "FSTAB" or name.startswith("ROOT_") for name in given)
         assert not any(name.startswith("ROOT_SECRET") for name in given)
         assert all("\n" not in text for name, text in given.items() if name != "FSTAB")

@@ -6,41 +6,31 @@ Part of the conformance suites: `PoolFaultSuite` for a pool, `ExportFaultSuite` 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from openqrm.domain.errors import StaleError, UnreachableError
-from openqrm.engine.ports import Ready
 from openqrm.plugin_api.drivers import Cap
 from openqrm.testing.storage_attempts import (
     EXPORT_VERBS,
     ONLY_FORWARD,
     POOL_VERBS,
-    Attempt,
     attempt,
     source_for,
-    try_and_fail,
 )
+from openqrm.testing.storage_cuts import cut_off, dies, in_the_middle, killed
 
 if TYPE_CHECKING:
+    from openqrm.domain.storage import Volume
+    from openqrm.plugin_api.drivers import Client
+    from openqrm.testing.storage_attempts import Attempt
     from openqrm.testing.storage_subject import Subject
 
 UNDOABLE = [verb for verb in POOL_VERBS if verb not in ONLY_FORWARD and verb != "resize"]
-MOMENTS = (0.05, 0.3, 1.0)
-"""Seconds after which a command that has begun is killed or cut off."""
-# Given as input, so that its own words do not hold the name it looks for.
-_KILL = """
-for try in $(seq 50); do
-    found=$(grep -lsa -e '[FIRST]REST' /proc/[0-9]*/cmdline) && break
-    sleep 0.05
-done
-sleep MOMENT
-for file in $(grep -lsa -e '[FIRST]REST' /proc/[0-9]*/cmdline); do
-    directory=${file%/cmdline}
-    kill -9 "${directory#/proc/}" 2>/dev/null || true
-done
-"""
+BACK_SECONDS = 40.0
+"""Within this a host that was switched on again serves what it served before."""
 
 
 class PoolFaultSuite:
@@ -84,14 +74,7 @@ class PoolFaultSuite:
     async def test_killed_in_the_middle(self, subject: Subject, verb: str) -> None:
         """The command dies on the host. Half of it is never shown as a volume; repeated it ends, undone it is gone."""
         source = await source_for(subject, verb)
-        for number, moment in enumerate(MOMENTS):
-            tried = await attempt(subject, verb, source)
-            running = asyncio.create_task(try_and_fail(tried.steps, subject))
-            name = tried.volume.name
-            script = _KILL.replace("FIRST", name[0]).replace("REST", name[1:]).replace("MOMENT", str(moment))
-            await subject.hosts.run(subject.host, Ready(("sh", "-s"), input=script), gate=None, seconds=60)
-            await running
-            await _mended(tried, undo=number % 2 == 1)
+        await in_the_middle(subject, verb, source, killed, wanted=3)
         await source.drop(subject)
 
     @pytest.mark.parametrize("verb", POOL_VERBS)
@@ -99,10 +82,7 @@ class PoolFaultSuite:
         """The connection is cut while the command runs, and the controller hears no answer."""
         subject.needs("set_host_link")
         source = await source_for(subject, verb)
-        for undo in (False, True):
-            tried = await attempt(subject, verb, source)
-            await _cut_off(tried)
-            await _mended(tried, undo=undo)
+        await in_the_middle(subject, verb, source, cut_off)
         await source.drop(subject)
 
     @pytest.mark.parametrize("verb", POOL_VERBS)
@@ -110,10 +90,7 @@ class PoolFaultSuite:
         """Its plug is pulled; afterwards it is on again."""
         subject.needs("crash")
         source = await source_for(subject, verb)
-        for undo in (False, True):
-            tried = await attempt(subject, verb, source)
-            await _dies(tried)
-            await _mended(tried, undo=undo)
+        await in_the_middle(subject, verb, source, dies)
         await source.drop(subject)
 
     async def test_two_callers_make_one_volume(self, subject: Subject) -> None:
@@ -200,20 +177,26 @@ class ExportFaultSuite:
     async def test_a_grant_while_the_host_is_unreachable(self, subject: Subject, verb: str) -> None:
         subject.needs("set_host_link")
         source = await source_for(subject, verb)
-        for undo in (False, True):
-            tried = await attempt(subject, verb, source)
-            await _cut_off(tried)
-            await _mended(tried, undo=undo)
+        await in_the_middle(subject, verb, source, cut_off)
         await source.drop(subject)
 
     @pytest.mark.parametrize("verb", EXPORT_VERBS)
     async def test_a_grant_while_the_host_dies(self, subject: Subject, verb: str) -> None:
+        """What was granted before is so afterwards, and nobody has to grant it again."""
         subject.needs("crash")
+        subject.require(Cap.AUTHORIZE)
         source = await source_for(subject, verb)
-        for undo in (False, True):
-            tried = await attempt(subject, verb, source)
-            await _dies(tried)
-            await _mended(tried, undo=undo)
+        kept, other = await subject.made("kept"), subject.clients[1]
+        await subject.runner.do(await subject.authorize(kept, other, 1))
+
+        async def dies_with_a_grant(tried: Attempt, moment: float) -> bool:
+            was_cut = await dies(tried, moment)
+            await _is_read(subject, other, kept)
+            return was_cut
+
+        await in_the_middle(subject, verb, source, dies_with_a_grant)
+        await subject.runner.do(await subject.revoke(kept, other, 1))
+        await subject.drop(kept)
         await source.drop(subject)
 
     async def test_two_callers_make_one_grant(self, subject: Subject) -> None:
@@ -257,39 +240,10 @@ class ExportFaultSuite:
             await subject.runner.facts(subject.export.facts(subject.context(subject.dead_host)))
 
 
-async def _cut_off(tried: Attempt) -> None:
-    """Begin, and cut the host off the network until the controller has given up; then it is back."""
-    subject = tried.subject
-    assert subject.set_host_link is not None
-    running = asyncio.create_task(try_and_fail(tried.steps, subject))
-    await asyncio.sleep(MOMENTS[1])
-    subject.set_host_link(False)
-    try:
-        await subject.forget_connections()
-        await running
-    finally:
-        subject.set_host_link(True)
-
-
-async def _dies(tried: Attempt) -> None:
-    subject = tried.subject
-    assert subject.crash is not None
-    running = asyncio.create_task(try_and_fail(tried.steps, subject))
-    await asyncio.sleep(MOMENTS[1])
-    await subject.crash()
-    await subject.forget_connections()
-    await running
-
-
-async def _mended(tried: Attempt, *, undo: bool) -> None:
-    """What is left is whole or named; then the steps are repeated, or undone if they can be."""
-    await tried.whole_or_named()
-    if undo and tried.verb not in ONLY_FORWARD and tried.verb != "resize":
-        await tried.undo()
-        await tried.is_undone()
-        if tried.verb in EXPORT_VERBS:
-            await tried.subject.drop(tried.volume)
-        return
-    await tried.subject.runner.do(tried.steps)
-    await tried.is_done()
-    await tried.clean()
+async def _is_read(subject: Subject, client: Client, volume: Volume) -> None:
+    """A client reads what it may read, once the host is up again; nothing was done to it since."""
+    seen: str | None = None
+    deadline = time.monotonic() + BACK_SECONDS
+    while seen != "kept":
+        seen = await subject.reads(client, volume)
+        assert seen == "kept" or time.monotonic() < deadline, f"after the host died its grant gives {seen}"

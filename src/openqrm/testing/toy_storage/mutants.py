@@ -11,7 +11,7 @@ import pytest
 
 from openqrm.domain.errors import OpenqrmError
 from openqrm.plugin_api.steps import Command
-from openqrm.testing import storage_export_suite
+from openqrm.testing import storage_cuts, storage_export_suite, storage_fault_suite
 from openqrm.testing.storage_suite import StorageSuite
 from openqrm.testing.toy_storage import scripts
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     Change = Callable[[pytest.MonkeyPatch], None]
 
-SLOW = "sleep 3"
-"""Longer than the suite's last moment to kill a command."""
+SLOW = "sleep 1"
+"""Most of what the command takes then, so that the suite's first cut comes meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,16 @@ def titled_anew(original: Any, *given: Any, **named: Any) -> Any:
     return tuple(step.model_copy(update={"title": os.urandom(4).hex()}) for step in original(*given, **named))
 
 
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """This host does all at once: nothing has to be waited for as long as on real ones."""
+    patch.setattr(storage_export_suite, "WATCHED_SECONDS", 0.3)
+    patch.setattr(storage_cuts, "HELD_SECONDS", 0.5)
+    patch.setattr(storage_fault_suite, "BACK_SECONDS", 1.0)
+
+
 async def is_caught(mutant: Mutant, running: ToyRig, directory: Path, patch: pytest.MonkeyPatch) -> str:
     """What the test said that is to see it; AssertionError when it said nothing."""
-    patch.setattr(storage_export_suite, "WATCHED_SECONDS", 0.3)
+    hurry(patch)
     for change in mutant.changes:
         change(patch)
     program = running.program
@@ -117,7 +124,9 @@ async def is_caught(mutant: Mutant, running: ToyRig, directory: Path, patch: pyt
     finally:
         await hosts.close()
         running.program = program
-    return str(caught.value)
+    said = str(caught.value)
+    assert "never cut" not in said, f"the test that is to see it saw nothing: {said}"  # noqa: S101
+    return said
 
 
 def _server(program: Path, mutant: Mutant, directory: Path) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openqrm.domain.errors import UnreachableError
 from openqrm.plugin_api.drivers import Client
 from openqrm.remote.endpoint import Endpoint
 from openqrm.remote.hosts import RemoteHosts
@@ -25,12 +29,50 @@ from openqrm.testing.toy_storage.plugin import PLUGIN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from openqrm.engine.ports import Finished, GateToken, Ready
+
 CLIENTS = tuple(
     Client(resource_id=10 + number, address=f"192.0.2.{number}", mac=f"52:54:00:00:00:0{number}", name=f"c{number}")
     for number in (1, 2)
 )
 START_SECONDS = 10.0
 DEAD = 9
+
+
+class ToyHosts(RemoteHosts):
+    """This machine behind a link that can be cut: nobody hears then how its commands end."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self._cut = asyncio.Event()
+        self._unheard: list[asyncio.Future[Finished]] = []
+
+    async def run(self, host: int, command: Ready, *, gate: GateToken | None, seconds: float) -> Finished:
+        """UnreachableError when the link is cut, also meanwhile; what was begun goes on."""
+        if self._cut.is_set():
+            raise UnreachableError(f"resource {host} is off the network")
+        asked = asyncio.ensure_future(super().run(host, command, gate=gate, seconds=seconds))
+        cut = asyncio.ensure_future(self._cut.wait())
+        try:
+            await asyncio.wait({asked, cut}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            asked.cancel()
+            raise
+        finally:
+            cut.cancel()
+        if asked.done():
+            return await asked
+        self._unheard.append(asked)
+        raise UnreachableError(f"resource {host} went off the network")
+
+    def set_link(self, up: bool) -> None:  # as `Subject.set_host_link` has it
+        """Cut it, or mend it."""
+        (self._cut.clear if up else self._cut.set)()
+
+    async def close(self) -> None:
+        """When all has ended that was begun."""
+        await asyncio.gather(*self._unheard, return_exceptions=True)
+        await super().close()
 
 
 @dataclass
@@ -73,6 +115,18 @@ class ToyRig:
         await asyncio.to_thread(self.stop)
         await asyncio.to_thread(self.start)
 
+    async def crash(self) -> None:
+        """As good as a pulled plug: whatever works in the directory is killed, then the server begins anew. What was
+        written stays, for the kernel does."""
+        await asyncio.to_thread(self._kill_all)
+        await self.restart()
+
+    def _kill_all(self) -> None:
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if os.fsencode(self.directory) in file.read_bytes() and int(file.parent.name) != os.getpid():
+                    os.kill(int(file.parent.name), signal.SIGKILL)
+
     async def grant_by_hand(self, location: str, client: Client) -> None:
         """As somebody at the host's shell would."""
         grant = {"volume": "", "path": location, "client": client.address, "generation": 0, "secret": "mine"}
@@ -86,17 +140,17 @@ class ToyRig:
             link.sendall(json.dumps({"control": word}).encode() + b"\n")
             return json.loads(link.makefile().readline())
 
-    def hosts(self) -> RemoteHosts:
+    def hosts(self) -> ToyHosts:
         """Resource 0 is this machine; every other one does not answer."""
         nobody = Endpoint("127.0.0.1", free_port(), host_keys=("ssh-ed25519 AAAA",))
-        return RemoteHosts(
+        return ToyHosts(
             lookup=lambda resource: nobody,  # noqa: ARG005  # whichever it is
             learned=lambda resource, shown: None,  # noqa: ARG005
             key_file=installation_key(self.directory / "controller").private_file,
             local_gate=self.directory / "gate",
         )
 
-    def subject(self, hosts: RemoteHosts) -> Subject:
+    def subject(self, hosts: ToyHosts) -> Subject:
         """For the conformance suite."""
         export = {"port": self.port, "grants": str(self.grants)}
         small = {"directory": str(self.small), **export} if self.small is not None else None
@@ -112,6 +166,8 @@ class ToyRig:
             clients=CLIENTS,
             access=ToyAccess(),
             restart=self.restart,
+            set_host_link=hosts.set_link,
+            crash=self.crash,
             grant_by_hand=self.grant_by_hand,
             settings={"directory": str(self.pool), **export},
             small_settings=small,

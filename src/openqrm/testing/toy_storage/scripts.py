@@ -46,12 +46,15 @@ note "$id $4"
 rm -rf "$new"
 rm -rf "$path"
 rm -f "$made"
+rm -f "$made.tmp"
 """,
     "undo": """
+[ -e "$made" ] || rm -f "$made.tmp"
 case $(noted) in "$id "*) ;; *) exit 0 ;; esac
 rm -rf "$new"
 rm -rf "$path"
 rm -f "$made"
+rm -f "$made.tmp"
 """,
 }
 FACTS = r"""
