@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from openqrm.testing.storage_record import note
 from openqrm.testing.storage_subject import Subject
 from openqrm.testing.storage_suite import ExportSuite, PoolSuite
 from openqrm.testing.toy_storage.plugin import PLUGIN
+
+TODAY = datetime.now(UTC).date().isoformat()
 
 
 def declared_with(*more: StorageType) -> Declared:
@@ -86,6 +89,97 @@ def test_one_that_trusts_its_network(directory: Path) -> None:
     assert rows(report.page(directory, declared_with()))[2][-1] == "let in: trusts the storage network"
 
 
+def cells(directory: Path) -> dict[str, str]:
+    head, _, row = rows(report.page(directory, declared_with()))[:3]
+    return dict(zip(head, row, strict=True))
+
+
+CUT, RESTART = "a cut link", "a restart"
+PARTS = (
+    ("clone", "test_a_clone_has_all_that_is_in_a_tree", "all that is in a tree"),
+    ("fill", "test_a_broken_archive_leaves_the_volume_empty", "a broken archive"),
+    ("resize", "test_a_volume_does_not_shrink", "not shrinking"),
+    ("authorize", "test_a_grant_survives_a_restart_and_so_does_a_revocation", RESTART),
+    ("revoke-proof", "test_a_grant_survives_a_restart_and_so_does_a_revocation", RESTART),
+    ("revoke-proof", "test_nothing_is_written_after_a_revocation_while_the_link_is_down", CUT),
+    ("lend", "test_what_is_lent_stays_so_over_a_restart", RESTART),
+)
+FIRSTS = (
+    ("clone", "test_a_clone_is_a_copy_of_its_own"),
+    ("clone-cow", "test_a_clone_shares_what_is_not_changed"),
+    ("fill", "test_an_archive_is_unpacked_whole"),
+    ("snapshot", "test_a_snapshot_holds_only_what_differs"),
+    ("resize", "test_a_volume_grows_with_its_file_system"),
+    ("list", "test_a_volume_is_made_and_removed"),
+    ("authorize", "test_exactly_one_client"),
+    ("shared", "test_exactly_one_client"),
+    ("lend", "test_many_read_and_none_of_them_writes"),
+    ("revoke-proof", "test_nothing_is_written_after_a_revocation"),
+)
+
+
+def ended(directory: Path, test: str, how: str) -> None:
+    record = json.loads((directory / report.RECORDS / "toy-toy.one.json").read_text())
+    assert f"{test}[x]" in record["tests"]
+    change(directory, tests=record["tests"] | {f"{test}[x]": how})
+
+
+@pytest.mark.parametrize(("capability", "test", "what"), PARTS)
+def test_what_is_shown_without_a_part_of_it(directory: Path, capability: str, test: str, what: str) -> None:
+    assert cells(directory)[capability] == "yes"
+    ended(directory, test, "skipped: it does not declare fill")
+    assert cells(directory)[capability] == "yes"
+    ended(directory, test, "skipped: the fixture gives no such thing")
+    assert cells(directory)[capability] == f"yes, without: {what}"
+    ended(directory, test, "failed")
+    assert cells(directory)[capability] == "failed"
+
+
+@pytest.mark.parametrize(("capability", "test"), FIRSTS)
+def test_what_is_shown_by_nothing_else(directory: Path, capability: str, test: str) -> None:
+    assert cells(directory)[capability] == "yes"
+    ended(directory, test, "skipped: the fixture gives no such thing")
+    assert cells(directory)[capability] == "not run"
+    ended(directory, test, "failed")
+    assert cells(directory)[capability] == "failed"
+
+
+def test_a_parameter_that_was_not_run_is_not_covered_by_another(directory: Path) -> None:
+    record = json.loads((directory / report.RECORDS / "toy-toy.one.json").read_text())
+    change(directory, tests=record["tests"] | {"test_an_archive_is_unpacked_whole[y]": "skipped: no gzip"})
+    assert cells(directory)["fill"] == "yes, without: a whole archive"
+
+
+def test_code_that_changed_since(directory: Path) -> None:
+    """It is on the page, and no fault; but a page that does not say it is one, and so is what was not run on this."""
+    assert cells(directory)["date"] == TODAY
+    record = json.loads((directory / report.RECORDS / "toy-toy.one.json").read_text())
+    test = "test_exactly_one_client[x]"
+    change(directory, run=record["run"] | {test: "2026-01-01 0123456789ab"})
+    assert cells(directory)["date"] == f"2026-01-01 to {TODAY} †"
+    assert any("is stale" in each for each in report.faults(directory, declared_with()))
+    (directory / report.PAGE).write_text(report.page(directory, declared_with()), encoding="utf-8")
+    assert "† The code has changed since" in (directory / report.PAGE).read_text(encoding="utf-8")
+    assert report.faults(directory, declared_with()) == []
+    change(directory, tests={name: how for name, how in record["tests"].items() if name != test})
+    (directory / report.PAGE).write_text(report.page(directory, declared_with()), encoding="utf-8")
+    assert report.faults(directory, declared_with()) == ["toy-toy one: not run: test_exactly_one_client"]
+
+
+def test_a_record_that_does_not_know_its_code(directory: Path) -> None:
+    """As they were before it was noted."""
+    file = directory / report.RECORDS / "toy-toy.one.json"
+    record = json.loads(file.read_text())
+    old = {name: value for name, value in record.items() if name not in ("run", "code", "from")}
+    old["tests"] = {name: how for name, how in record["tests"].items() if name != "test_exactly_one_client[x]"}
+    file.write_text(json.dumps(old))
+    text = report.page(directory, declared_with())
+    (directory / report.PAGE).write_text(text, encoding="utf-8")
+    assert cells(directory)["date"] == f"{TODAY} †"
+    assert "- not run yet: `test_exactly_one_client`" in text
+    assert report.faults(directory, declared_with()) == []
+
+
 def test_what_the_host_has_not(directory: Path) -> None:
     record = json.loads((directory / report.RECORDS / "toy-toy.one.json").read_text())
     cow = {"test_a_clone_shares_what_is_not_changed[x]": "skipped: this host has no clone-cow"}
@@ -100,7 +194,18 @@ def test_what_is_shown_in_another_way_counts(directory: Path) -> None:
     (directory / report.RECORDS / "toy-storage.json").write_text(json.dumps(by_hand))
     (directory / report.PAGE).write_text(report.page(directory, more), encoding="utf-8")
     assert report.faults(directory, more) == []
-    assert ["toy-storage", "a boot", "2026-01-01"] in rows(report.page(directory, more))
+    assert ["toy-storage", "a boot", "2026-01-01 †"] in rows(report.page(directory, more))
+
+
+def test_pools_are_no_exports_and_parts_are_called_so(directory: Path) -> None:
+    joined = StorageType("toy-storage", "Toy", "toy", "toy")
+    part = {"type": "other", "pool": "toy", "export": "", "shown_by": "in part, by hand", "date": "2026-01-01"}
+    through = {"type": "third", "pool": "p", "export": "toy", "shown_by": "a boot", "date": "2026-01-01"}
+    for each in (part, through):
+        (directory / report.RECORDS / f"{each['type']}.json").write_text(json.dumps(each))
+    found = rows(report.page(directory, declared_with(joined)))
+    assert ["toy-storage", "other *in part*, toy-toy", "third, toy-toy"] in found
+    assert ["other", "in part, by hand", "2026-01-01 †"] in found
 
 
 def test_every_declared_type_is_on_the_projects_page() -> None:

@@ -77,6 +77,8 @@ class Subject(SubjectPlans):
     host_kind: str = "namespace host"
     packages: tuple[str, ...] = ()
     variant: str = ""
+    modules: tuple[str, ...] = ()
+    """The packages of the plug-ins given, for the report."""
     skipped: str = ""
     settings: dict[str, object] = field(default_factory=dict)
     generations: dict[int, int] = field(default_factory=dict)
@@ -97,14 +99,14 @@ class Subject(SubjectPlans):
         assert exported is not None, f"no plug-in given provides export {export}"  # noqa: S101
         kinds = [one for plugin in plugins for one in plugin.provides if isinstance(one, StorageType)]
         named = [one.name for one in kinds if (one.pool, one.export) == (pool, export)]
-        return cls((named or [f"{declared.prefix or pool}-{export}"])[0], declared, exported, **given)
+        return cls((named or [f"{declared.prefix or pool}-{export}"])[0], declared, exported, **_of(plugins, given))
 
     @classmethod
     def alone(cls, plugin: Plugin, pool: str, **given: Any) -> Self:
         """A pool without export."""
         declared = provided_pool((plugin,), pool)
         assert declared is not None, f"{plugin.name} provides no pool {pool}"  # noqa: S101
-        return cls(pool, declared, None, **given)
+        return cls(pool, declared, None, **_of((plugin,), given))
 
     def __post_init__(self) -> None:
         """Load the drivers."""
@@ -282,3 +284,7 @@ class Subject(SubjectPlans):
         self.require(capability)
         if not await self.has(capability):
             self.skip(f"this host has no {capability}, and the driver says so")
+
+
+def _of(plugins: tuple[Plugin, ...], given: dict[str, Any]) -> dict[str, Any]:
+    return {"modules": tuple(plugin.module for plugin in plugins)} | given
