@@ -32,6 +32,7 @@ _FIFTH = (
     'dd if="$new/x" of="$new/big" bs=1M conv=notrunc,fsync; rm "$new/x"'
 )
 DIES, CUT_OFF = "test_a_host_that_dies_in_the_middle", "test_unreachable_in_the_middle"
+_LATER = """setsid sh -c 'sleep 3; mv -T "$1" "$2"' sh "$new" "$path" </dev/null >/dev/null 2>&1 8>&- 9>&- &"""
 KILLED, FULL = "test_killed_in_the_middle", "test_a_pool_that_gets_full"
 MADE = "test_a_volume_is_made_and_removed"
 POOL_MUTANTS = (
@@ -122,6 +123,11 @@ POOL_MUTANTS = (
         CUT_OFF,
         (script("resize", "ours\n", 'ours\n[ "$(noted)" != "$id $4" ] || exit 1\n'),),
         arguments=("resize",),
+    ),
+    Mutant(
+        "it answers before it is done",
+        "test_what_was_done_is_there_after_a_power_cut",
+        (script("fill", 'mv -T "$new" "$path"', _LATER),),
     ),
     Mutant(
         "leftovers are never named",

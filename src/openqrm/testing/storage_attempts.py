@@ -28,11 +28,13 @@ _NEEDED = {
 ONLY_FORWARD = frozenset({"remove", "revoke", "reclaim"})
 """Verbs that cannot be undone: they are repeated until they are done."""
 FILES, FILE_MB = 12, 1
-_CONTENT = f"""
+CONTENT = f"""
 for number in $(seq {FILES}); do head -c {FILE_MB}M /dev/urandom >"file$number"; done
 sha256sum file* >sums
 """
-_WHOLE = 'cd "$1" && sha256sum --quiet -c sums && ls | grep -c "^file"'
+"""A script that makes what attempts fill volumes with."""
+WHOLE = 'cd "$1" && sha256sum --quiet -c sums && ls | grep -c "^file"'
+"""Prints the number of files, FILES, where that is whole."""
 BIG_MB, GROWN_MB = 64, 96
 _FIND = """
 case $1 in
@@ -82,7 +84,7 @@ class Attempt:
         if self.verb == "create":
             assert await subject.content.is_empty(subject.where(volume)), "what was made is not empty"  # noqa: S101
         elif self.verb != "remove":
-            found = await subject.in_tree(volume, _WHOLE)
+            found = await subject.in_tree(volume, WHOLE)
             assert found.strip() == str(FILES), f"{self.verb}: {found} files are there"  # noqa: S101
         await self.nothing_left_over()
 
@@ -112,7 +114,7 @@ class Attempt:
         for _ in range(2):  # it may end meanwhile, where only the connection was cut: both looks must find the same
             if volume.name in await subject.names():
                 if self.verb != "create":
-                    whole = (await subject.in_tree(volume, _WHOLE)).strip() == str(FILES)
+                    whole = (await subject.in_tree(volume, WHOLE)).strip() == str(FILES)
                     assert whole, "half a copy is shown"  # noqa: S101
                 return
             found = await self.found()
@@ -143,7 +145,7 @@ async def source_for(subject: Subject, *verbs: str) -> Source:
     for verb in verbs:
         for capability in _NEEDED.get(verb, ()):
             await subject.confirm(capability)
-    archive = await subject.content.archive(_CONTENT)
+    archive = await subject.content.archive(CONTENT)
     volume = subject.volume(BIG_MB if subject.is_block else None)
     await subject.runner.do(await subject.create(volume))
     if Cap.FILL in subject.declared:

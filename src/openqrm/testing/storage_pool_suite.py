@@ -12,7 +12,7 @@ import pytest
 
 from openqrm.domain.errors import CommandFailedError, OpenqrmError
 from openqrm.plugin_api.drivers import Cap, Medium, Placed
-from openqrm.testing.storage_attempts import source_for
+from openqrm.testing.storage_attempts import BIG_MB, CONTENT, FILES, WHOLE, source_for
 from openqrm.testing.storage_cuts import what_is_left_is_named
 
 if TYPE_CHECKING:
@@ -146,6 +146,30 @@ class PoolSuite:
         await subject.runner.undo([*await subject.create(volume), *steps])
         assert volume.name not in await subject.names()
         assert not [each for each in await subject.leftovers() if volume.name in each]
+
+    async def test_what_was_done_is_there_after_a_power_cut(self, subject: Subject) -> None:
+        """At once after the answer: nothing looks at it before, for a look may be what brings it to the disk. On a host
+        whose kernel is the test's own, only what runs is lost."""
+        subject.needs("crash")
+        size = BIG_MB if subject.is_block else None
+        volumes = [await subject.filled(CONTENT, size) if Cap.FILL in subject.declared else await subject.made()]
+        if Cap.CLONE in subject.declared:
+            volumes.append(subject.volume(volumes[0].size_mb))
+            await subject.runner.do(await subject.clone(*volumes))
+        archive = await subject.content.archive(CONTENT)
+        volumes.append(subject.volume(size))
+        await subject.runner.do(await subject.create(volumes[-1]))
+        if Cap.FILL in subject.declared:
+            await subject.runner.do(await subject.fill(volumes[-1], archive))
+        assert subject.crash is not None
+        await subject.crash()
+        await subject.forget_connections()
+        assert {volume.name for volume in volumes} <= await subject.names()
+        if Cap.FILL in subject.declared:
+            assert [(await subject.in_tree(volume, WHOLE)).strip() for volume in volumes] == [str(FILES)] * len(volumes)
+        assert not [each for each in await subject.leftovers() if any(volume.name in each for volume in volumes)]
+        await subject.drop(*volumes)
+        await subject.shell('rm -rf "$(dirname "$1")"', archive)
 
     async def test_what_is_no_volume_is_named(self, subject: Subject) -> None:
         """A pool that only volumes were made in has nothing left over, and what a killed command leaves is named."""
