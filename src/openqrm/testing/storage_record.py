@@ -69,8 +69,8 @@ class Recorded:
         directory = os.environ.get(VARIABLE)
         software = await versions(subject) if directory else {}
         yield
-        if directory:
-            outcome = f"skipped: {subject.skipped}" if subject.skipped else request.node.stash[_OUTCOME]
+        outcome = f"skipped: {subject.skipped}" if subject.skipped else request.node.stash.get(_OUTCOME, "")
+        if directory and outcome:  # without one the run was interrupted in the middle of the test
             given = (software, str(request.node.name), outcome, self.suites, _source(request.node))
             note(Path(directory), subject, *given)
 
