@@ -274,6 +274,9 @@ def test_a_wrong_name_is_told_in_words(cli: Cli) -> None:
     assert refused.returncode == 2
     assert "lower-case letters, digits and dashes" in refused.stderr
     assert "^" not in refused.stderr
+    refused = cli("resource", "create", "--mac", "52:54:00:12:34:56", "--address", "10.77.0.5", "--name", "7")
+    assert refused.returncode == 2
+    assert "would be taken for an id" in refused.stderr
 
 
 def test_checks_tell_what_they_found(cli: Cli, tmp_path: Path) -> None:

@@ -251,9 +251,9 @@ def _confirm(client: Client, schema: Schema, operation: dict[str, Any], given: A
     if operation["target"]:
         target = f" {given.target}" if given.target is not None else f" every {operation['target']}"
         if given.target is not None:
-            client.request(
-                "GET", f"/v1/{schema.entities[operation['target']]['plural']}/{quote(given.target, safe='')}"
-            )
+            entity = schema.entities[operation["target"]]
+            found = client.request("GET", f"/v1/{entity['plural']}/{quote(given.target, safe='')}").data
+            target = f" {found[entity['label']]} (id {found['id']})"
     if not sys.stdin.isatty():
         raise CliError(f"{operation['name']}{target} wants to be confirmed: {summary}", USAGE, remedy="add --yes")
     sys.stderr.write(f"{operation['title']}:{target} — {summary} Go on? [y/N] ")

@@ -84,4 +84,6 @@ def _names(settings: Settings, known: schema.Schema, kind: str, started: str) ->
         items = Client(settings, SECONDS).request("GET", f"/v1/{entity['plural']}?{query}").data["items"]
     except CliError:
         return []
-    return sorted(str(item[label]) for item in items)
+    names = [str(item[label]) for item in items]
+    # What several bear names none of them: operations, and volumes of two storages.
+    return sorted(name if names.count(name) == 1 else str(item["id"]) for name, item in zip(names, items, strict=True))

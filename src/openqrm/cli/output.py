@@ -48,7 +48,14 @@ def record(data: dict[str, Any], titles: dict[str, str]) -> None:
     """One record, a field per line."""
     width = max((len(titles.get(name, name)) for name in data), default=0)
     for name, value in data.items():
-        print(f"{titles.get(name, name).ljust(width)}  {clean(value)}")
+        print(f"{titles.get(name, name).ljust(width)}  {clean(_brief(value))}")
+
+
+def _brief(value: Any) -> Any:
+    """An error's output by its end."""
+    if not isinstance(value, dict) or not isinstance(value.get("output"), str):
+        return value
+    return value | {"output": shortened(value["output"])}
 
 
 def plan(found: Sequence[dict[str, Any]]) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from openqrm.cli import options, output
+from openqrm.cli import options, output, schema
 from openqrm.cli.client import Client
 from openqrm.cli.failures import AUTH, OK, UNREACHABLE, USAGE, CliError
 from openqrm.cli.settings import Settings, config_file, load, need_token, store
@@ -41,7 +41,9 @@ def login(argv: Sequence[str]) -> int:
         name = given.name or _asked("User: ")
         password = sys.stdin.readline().rstrip("\r\n") if given.password_stdin else _secret("Password: ")
         token = Client(settings).request("POST", "/v1/login", {"name": name, "password": password}).data["token"]
-    file = store(Settings(settings.url, token, ca))
+    found = Settings(settings.url, token, ca)
+    file = store(found)
+    schema.current(Client(found), lambda _: False)  # what was kept may be of another server that had this address
     if given.json:
         output.as_json({"url": settings.url, "name": name, "file": str(file)})
     else:

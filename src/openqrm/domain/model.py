@@ -115,8 +115,15 @@ NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 IN_WORDS = {NAME_PATTERN: "lower-case letters, digits and dashes, with a letter or a digit first and last"}
 """Patterns as people are told of them."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=NAME_PATTERN)]
-"""A name usable as a DNS label (RFC 1123): lower case, digits, inner dashes, at most 63 characters."""
+
+def _no_number(value: str) -> str:
+    if value.isdigit():
+        raise ValueError("a name of digits alone would be taken for an id; begin it with a letter")
+    return value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=NAME_PATTERN), AfterValidator(_no_number)]
+"""A name usable as a DNS label (RFC 1123): lower case, digits, inner dashes, at most 63 characters; no number."""
 
 KernelVersion = Annotated[
     str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~-]*$")

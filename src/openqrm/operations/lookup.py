@@ -11,29 +11,37 @@ from openqrm.domain.errors import ConflictError, NotFoundError
 from openqrm.domain.model import R, Record, attributes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from openqrm.plugin_api.records import Reader
 
 LARGEST_ID = 2**53
 
 
 def find(reader: Reader, record: type[R], which: int | str) -> R:
-    """The record; NotFoundError. ConflictError when a name that need not be unique is borne by several."""
-    if isinstance(which, int) or (which.isascii() and which.isdigit()):
+    """The record; NotFoundError. ConflictError when a name that need not be unique is borne by several.
+
+    Digits are an id, or a MAC address, and never a name: what they meant yesterday would be another thing's id
+    tomorrow.
+    """
+    digits = isinstance(which, int) or (which.isascii() and which.isdigit())
+    if digits:
         number = int(which) if len(str(which)) <= 16 else -1
         if 0 <= number <= LARGEST_ID:
             try:
                 return reader.get(record, number)
             except NotFoundError:
                 pass
-        if isinstance(which, int):
-            raise _absent(record, which)
+    if isinstance(which, int):
+        raise _absent(record, which)
     if "\x00" in which or not which.isprintable():
         raise _absent(record, "of this name")
-    return _by_text(reader, record, which)
+    keys = text_keys(record)
+    return _by_text(reader, record, which, [key for key in keys if not digits or key != "name"])
 
 
-def _by_text(reader: Reader, record: type[R], text: str) -> R:
-    for name in text_keys(record):
+def _by_text(reader: Reader, record: type[R], text: str, keys: Sequence[str]) -> R:
+    for name in keys:
         try:
             stored = _adapter(record, name).validate_python(text)
         except ValidationError:

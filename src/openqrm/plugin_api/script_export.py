@@ -91,6 +91,11 @@ def within(path: str, place: str) -> bool:
     return path.startswith((f"/dev/{group}/", f"/dev/zvol/{place}/", f"/{group}/"))
 
 
+def around(path: str, place: str) -> bool:
+    """Whether a directory on the host is that of the pool, or holds it."""
+    return path.startswith("/") and f"{place.rstrip('/')}/".startswith(f"{path.rstrip('/')}/")
+
+
 def mac_of(client: Client) -> str:
     """One MAC address of one machine and nothing else, in lower case with colons. InvalidError."""
     mac = client.mac.lower().replace("-", ":")
@@ -163,7 +168,8 @@ class ScriptExport:
         """Ours, wherever they lie, and others' of the storage's pool; what else they export is no matter of ours."""
         place = context.pool.place if isinstance(context.pool, Placed) else ""
         found = self.found(context, facts).grants
-        return [grant for grant in found if grant.volume or within(grant.location, place)]
+        # Whoever has a directory that the pool is in has all of the pool.
+        return [one for one in found if one.volume or within(one.location, place) or around(one.location, place)]
 
     def authorize(
         self, context: StorageContext, volume: Volume, location: str, client: Client, generation: int, facts: Facts

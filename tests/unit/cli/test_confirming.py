@@ -31,7 +31,7 @@ class Server:
     def request(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         del headers
         if method == "GET":
-            return Answer(200, {}, {"items": [{"id": 1}, {"id": 2}], "next": None})
+            return Answer(200, {}, {"id": 7, "name": "web", "items": [{"id": 1}, {"id": 2}], "next": None})
         self.called.append((path.partition("/v1/")[2], body))
         if method == "PATCH" or path == "/v1/images":
             return Answer(200, {}, {"id": 1})

@@ -8,7 +8,7 @@ from openqrm.domain.errors import MissingDependencyError
 from openqrm.domain.storage import Storage, Volume
 from openqrm.plugin_api.drivers import Client, Grant, NoSettings, StorageContext
 from openqrm.plugin_api.facts import Facts
-from openqrm.plugin_api.script_export import ExportFacts, ScriptLender, parse, within
+from openqrm.plugin_api.script_export import ExportFacts, ScriptLender, around, parse, within
 from openqrm.plugin_api.steps import Command, Run
 
 
@@ -32,6 +32,22 @@ from openqrm.plugin_api.steps import Command, Run
 )
 def test_what_lies_in_a_pool(path: str, place: str, inside: bool) -> None:
     assert within(path, place) is inside
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "has_it"),
+    [
+        ("/srv/images", "/srv/images", True),
+        ("/srv/images/", "/srv/images", True),
+        ("/srv", "/srv/images", True),
+        ("/", "/srv/images", True),
+        ("/srv/image", "/srv/images", False),
+        ("/srv/images/web.img", "/srv/images", False),
+        ("/", "vg0/block/pool", False),
+    ],
+)
+def test_what_holds_a_pool(path: str, place: str, has_it: bool) -> None:
+    assert around(path, place) is has_it
 
 
 def test_what_the_script_says() -> None:
