@@ -86,7 +86,8 @@ def hold(work: Work, owner: str = "a") -> Hold:
 
 
 def _make(writer: Writer, call: ChangeCall) -> dict[str, Any]:
-    return {"id": writer.insert(Counter(name=str(call.arguments["called"]))).id, "name": call.arguments["called"]}
+    made = writer.insert(Counter(name=str(call.arguments["called"])))
+    return {"id": made.id, "name": made.name, "next": f"after-{made.id}"}
 
 
 def _refuse(writer: Writer, call: ChangeCall) -> dict[str, Any]:
@@ -242,12 +243,12 @@ class JournalSuite:
 
     def test_admitted_changes_act_in_the_transaction_that_enqueues(self, journal: JournalUnderTest) -> None:
         """And see the outputs of those before them."""
-        before = Output(step="one", field="id").model_dump(mode="json")
+        before = Output(step="one", field="next").model_dump(mode="json")
         steps = [change("one", called="first"), change("two", called=before), run("three")]
         operation = journal.enqueue("thing-1", steps=steps)
         stored = journal.journal.load(operation.id)
         assert [step.status for step in stored.steps] == [StepStatus.DONE, StepStatus.DONE, StepStatus.PENDING]
-        assert stored.steps[1].output["name"] == stored.steps[0].output["id"]
+        assert stored.steps[1].output["name"] == stored.steps[0].output["next"]
 
     def test_a_refused_admission_leaves_no_trace(self, journal: JournalUnderTest) -> None:
         """No operation, no step, no change."""
