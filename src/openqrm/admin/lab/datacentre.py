@@ -336,8 +336,8 @@ def _refuse_or_clean(directory: Path, spec: LabSpec) -> None:
         lab = Lab(directory, state.require(directory))
         if lab.running(FORWARD if lab.state.spec.with_controller else RADVD) is not None:
             raise LabError(
-                f"the lab is up already in {directory}; look at it with `openqrm lab status`, "
-                "or end it with `openqrm lab down`"
+                f"the lab is up already in {directory}; look at it with `openqrm lab status --dir {directory}`, "
+                f"or end it with `openqrm lab down --dir {directory}`"
             )
     _refuse_foreign(directory, spec.name)
     _clean(directory, _known_name(directory) or spec.name)
