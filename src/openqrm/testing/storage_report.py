@@ -219,7 +219,7 @@ def _halves(found: Sequence[Mapping[str, Any]], joined: StorageType, declared: D
 
 def _half(record: Mapping[str, Any]) -> str:
     """How the type is called where it stands for another one."""
-    part = str(record.get("shown_by", "")).startswith("in part")
+    part = bool(_missing(record)) if "tests" in record else str(record.get("shown_by", "")).startswith("in part")
     return f"{record['type']} *in part*" if part else str(record["type"])
 
 
