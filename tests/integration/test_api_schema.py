@@ -34,6 +34,7 @@ from openqrm.domain.resource import MachineOrder, Resource
 from openqrm.domain.resource import Phase as ResourcePhase
 from openqrm.domain.storage import Image, Storage, Volume, VolumePhase
 from openqrm.domain.user import Token, User, UserRole
+from openqrm.operations.core_plugins import installed
 from openqrm.operations.registry import Registry
 from openqrm.testing.database import open_database
 from openqrm.testing.memory import MemoryDatabase
@@ -158,7 +159,14 @@ def _one_of_each(writer: Writer, number: int) -> None:
     held = {"held_image": image.id, "held_resource": box.id, "held_appliance": appliance.id}
     writer.insert(Lease(**lease, generation=1, **(held if number % 4 == 0 else {"state": LeaseState.RELEASED})))
     writer.insert(MachineOrder(resource_id=box.id, verb="idle"))
-    writer.insert(PluginState(name=f"plugin-{number}", family="other", state=_turn(PluginPhase, number)))
+    plugins = installed().plugins
+    writer.insert(
+        PluginState(
+            name=plugins[number].name if number < len(plugins) else f"plugin-{number}",
+            family="other",
+            state=_turn(PluginPhase, number),
+        )
+    )
     user = writer.insert(User(name=f"user-{number}", role=_turn(UserRole, number)))
     writer.insert(Token(name=f"token-{number}", user_id=user.id, token_hash=f"{number}"))
     writer.event(f"something {number}", severity=Severity.WARNING, source="test")
@@ -186,7 +194,16 @@ def map_body(context: Any, body: Any) -> Any:
             # An identity or a name: both are taken. One more than the target's number, so that a move goes elsewhere.
             if name.endswith("_id") and isinstance(value, int | str) and (turn := _turn_of(context, name)) % 3:
                 body[name] = (turn + 1) % COPIES + 1
+            # Names that a plug-in made up: a generated one is none of them.
+            if name == "settings" and isinstance(value, dict) and _turn_of(context, name) % 3:
+                body[name] = {}
     return body
+
+
+@schema.hook
+def map_headers(context: Any, headers: Any) -> Any:
+    """A third of the calls have a generated `If-Match` and key; with them few would come as far as the target."""
+    return headers if _turn_of(context, "headers") % 3 == 0 else {}
 
 
 @pytest.mark.timeout(900)
