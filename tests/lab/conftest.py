@@ -17,19 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+HERE = Path(__file__).parent
 REUSE = "OPENQRM_LAB_REUSE"
 """A developer's: the directory of a datacentre that an earlier run left up, or that this one makes and leaves up."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the slow tests that are not in this commit's share."""
-    commit = share.head()
-    for item in items:
-        named = share.named(config.args, item.path, config.invocation_params.dir)
-        if item.get_closest_marker("slow_lab") is not None and not named:
-            reason = share.left_out(commit, item.nodeid)
-            if reason:
-                item.add_marker(pytest.mark.skip(reason=reason))
+    slow = [
+        item
+        for item in items
+        if item.path.is_relative_to(HERE)
+        and item.get_closest_marker("slow_lab") is not None
+        and not share.named(config.args, item.path, config.invocation_params.dir)
+    ]
+    run = share.of_commit(share.head(), (item.nodeid for item in slow))
+    for item in slow:
+        if item.nodeid not in run:
+            item.add_marker(pytest.mark.skip(reason=share.reason()))
 
 
 @pytest.fixture(scope="session")

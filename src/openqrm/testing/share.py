@@ -12,7 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 VARIABLE = "OPENQRM_LAB_SHARE"
@@ -39,9 +39,27 @@ def named(arguments: Sequence[str], file: Path, directory: Path) -> bool:
     return file in given and not os.environ.get(VARIABLE)
 
 
-def left_out(commit: str, test_id: str, of: int = DEFAULT) -> str:
-    """Why a slow test, one of `of`, is not run for this commit; empty when it is. ValueError for a wrong setting."""
-    share = os.environ.get(VARIABLE) or str(of)
-    if share == "all" or number(commit, test_id) % int(share) == 0:
-        return ""
-    return f"not in the share of this commit, one of {share} slow tests; {VARIABLE}=all runs every one"
+def of_commit(
+    commit: str, things: Iterable[str], of: int = DEFAULT, group: Callable[[str], str] = str
+) -> frozenset[str]:
+    """Which of these slow things this commit runs: one of `of`, and at least one. ValueError for a wrong setting.
+
+    It is as many for every commit, so that no commit takes much longer than others. Things of one group are near each
+    other: what each group has to set up is set up for few of them.
+    """
+    every = sorted(set(things), key=lambda thing: (number(commit, group(thing)), number(commit, thing)))
+    share = _one_of(of)
+    return frozenset(every[: -(-len(every) // share)])
+
+
+def reason(of: int = DEFAULT) -> str:
+    """What is said of a thing that is left out."""
+    return f"not in the share of this commit, one of {_one_of(of)} slow tests; {VARIABLE}=all runs every one"
+
+
+def _one_of(of: int) -> int:
+    """The setting, or what it is without one."""
+    given = os.environ.get(VARIABLE) or str(of)
+    if given != "all" and not (given.isdecimal() and int(given)):
+        raise ValueError(f"{VARIABLE} is `all` or a number from 1, not {given!r}")
+    return 1 if given == "all" else int(given)

@@ -31,12 +31,39 @@ def test_a_file_that_is_named(arguments: tuple[str, ...], is_named: bool, monkey
     assert not share.named(arguments, HERE, HERE.parent)
 
 
+THINGS = [f"{group}::{number}" for group in "abcdefgh" for number in range(100)]
+
+
 def test_a_share_is_one_of_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(share.VARIABLE, raising=False)
-    run = [number for number in range(1000) if not share.left_out("a commit", f"test {number}")]
-    assert 70 < len(run) < 130
-    assert run != [number for number in range(1000) if not share.left_out("another", f"test {number}")]
-    left = min(set(range(1000)) - set(run))
-    assert "OPENQRM_LAB_SHARE=all" in share.left_out("a commit", f"test {left}")
+    run = share.of_commit("a commit", THINGS)
+    assert len(run) == 80
+    assert run != share.of_commit("another", THINGS)
+    assert "one of 10 slow tests; OPENQRM_LAB_SHARE=all" in share.reason()
+    assert len(share.of_commit("a commit", THINGS[:3])) == 1
+    assert not share.of_commit("a commit", ())
+
+
+def test_every_thing_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(share.VARIABLE, raising=False)
+    run = {thing for commit in range(60) for thing in share.of_commit(f"commit {commit}", THINGS[:40])}
+    assert run == set(THINGS[:40])
+
+
+def test_things_of_a_group_are_run_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(share.VARIABLE, raising=False)
+    run = {share.of_commit(f"commit {number}", THINGS, 20, lambda thing: thing[0]) for number in range(50)}
+    assert {len(each) for each in run} == {40}
+    assert all(len({thing[0] for thing in each}) == 1 for each in run)
+    assert {thing[0] for each in run for thing in each} == set("abcdefgh")
+
+
+def test_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(share.VARIABLE, "all")
-    assert share.left_out("a commit", f"test {left}") == ""
+    assert share.of_commit("a commit", THINGS) == set(THINGS)
+    monkeypatch.setenv(share.VARIABLE, "4")
+    assert len(share.of_commit("a commit", THINGS, 60)) == 200
+    for wrong in ("0", "-1", "half"):
+        monkeypatch.setenv(share.VARIABLE, wrong)
+        with pytest.raises(ValueError, match="OPENQRM_LAB_SHARE is `all` or a number from 1"):
+            share.of_commit("a commit", THINGS)
