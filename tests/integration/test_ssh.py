@@ -248,6 +248,21 @@ async def test_a_connection_that_was_cut_is_made_again(bench: Bench) -> None:
     assert (await bench.hosts.run(REMOTE, Ready(("true",)), gate=None, seconds=10)).status == 0
 
 
+async def test_a_host_that_is_forgotten_while_it_is_connected_to(bench: Bench) -> None:
+    """Those who wait hear that it does not answer: they were not cancelled."""
+    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    key = (bench.server.host_key(),)
+    bench.endpoints[REMOTE] = Endpoint("127.0.0.1", silent.sockets[0].getsockname()[1], host_keys=key)
+    runs = [bench.hosts.run(REMOTE, Ready(("true",)), gate=None, seconds=10) for _ in range(3)]
+    running = [asyncio.create_task(run) for run in runs]
+    await asyncio.sleep(0.3)
+    await bench.hosts.forget(REMOTE)
+    for each in running:
+        with pytest.raises(UnreachableError, match="closed before it was up"):
+            await each
+    silent.close()
+
+
 async def test_a_command_whose_session_is_cut(bench: Bench) -> None:
     running = asyncio.create_task(bench.hosts.run(REMOTE, Ready(("sleep", "20")), gate=None, seconds=30))
     await asyncio.sleep(0.7)

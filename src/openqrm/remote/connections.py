@@ -122,7 +122,19 @@ class SshChannel:
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect())
                 self._connecting.add_done_callback(self._connected)
-            await asyncio.shield(self._connecting)
+            await self._shared(self._connecting)
+
+    async def _shared(self, connecting: asyncio.Task[_Link]) -> None:
+        """Wait for what others wait for, too. That it was given up is no cancellation of those who wait."""
+        try:
+            await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not connecting.cancelled() or (task is not None and task.cancelling()):
+                raise
+            raise UnreachableError(
+                f"the SSH connection to resource {self._resource} was closed before it was up"
+            ) from None
 
     def _connected(self, task: asyncio.Task[_Link]) -> None:
         self._connecting = None
