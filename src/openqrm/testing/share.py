@@ -1,6 +1,6 @@
 """Slow tests take turns: each commit runs a share of them, chosen by its hash, so that all are run again and again.
 
-`OPENQRM_LAB_SHARE=all` runs every one; `OPENQRM_LAB_SHARE=N` every Nth (default: 10). A test file that is named on the
+`OPENQRM_LAB_SHARE=all` runs every one; `OPENQRM_LAB_SHARE=N` every Nth (default: 15). A test file that is named on the
 command line, not only a folder that holds it, is run whole unless the variable says otherwise: somebody waits for it.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VARIABLE = "OPENQRM_LAB_SHARE"
-DEFAULT = 10
+DEFAULT = 15
 
 
 def head() -> str:

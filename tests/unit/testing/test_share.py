@@ -37,16 +37,16 @@ THINGS = [f"{group}::{number}" for group in "abcdefgh" for number in range(100)]
 def test_a_share_is_one_of_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(share.VARIABLE, raising=False)
     run = share.of_commit("a commit", THINGS)
-    assert len(run) == 80
+    assert len(run) == 54
     assert run != share.of_commit("another", THINGS)
-    assert "one of 10 slow tests; OPENQRM_LAB_SHARE=all" in share.reason()
+    assert "one of 15 slow tests; OPENQRM_LAB_SHARE=all" in share.reason()
     assert len(share.of_commit("a commit", THINGS[:3])) == 1
     assert not share.of_commit("a commit", ())
 
 
 def test_every_thing_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(share.VARIABLE, raising=False)
-    run = {thing for commit in range(60) for thing in share.of_commit(f"commit {commit}", THINGS[:40])}
+    run = {thing for commit in range(100) for thing in share.of_commit(f"commit {commit}", THINGS[:40])}
     assert run == set(THINGS[:40])
 
 
