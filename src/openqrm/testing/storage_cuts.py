@@ -220,7 +220,9 @@ async def dies(tried: Attempt, moment: float) -> bool:
         return False
     await subject.crash()
     await subject.forget_connections()
-    return not await watch.running
+    # Without an answer it is asked again; a host that is back by then, and has no record of it, does it anew.
+    await watch.running
+    return True
 
 
 async def mended(tried: Attempt, *, undo: bool) -> None:
