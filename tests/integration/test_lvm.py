@@ -56,6 +56,16 @@ chmod 755 /etc/openqrm/boot.d/50-lio
 /etc/openqrm/boot.d/50-lio
 sync
 """
+# What /etc/init.d/openqrm-aoe does on a host without systemd; the init of this machine looks elsewhere.
+START_EXPORTERS = """
+[ ! -e /etc/openqrm/boot.d/50-aoe ] || exit 0
+cat >/etc/openqrm/boot.d/50-aoe <<END
+#!/bin/sh
+[ ! -e /var/lib/openqrm/aoe/exporter ] || sh /var/lib/openqrm/aoe/exporter start
+END
+chmod 755 /etc/openqrm/boot.d/50-aoe
+sync
+"""
 GRACE_SECONDS = 11.0
 """After a start the machine's NFS server opens no file for 10 s."""
 # What all volumes take of the group: of a thin pool or a classic snapshot what is written.
@@ -269,6 +279,7 @@ class TestLvmAoe(ExportSuite):
             await asyncio.to_thread(storage.inside, "sh", "-c", KILL, "sh", "vblade")
             await asyncio.sleep(BACK_SECONDS)
 
+        storage.shell(START_EXPORTERS)
         more = {
             "clients": tuple(machine.client() for machine in storage.clients),
             "access": AoeAccess(storage.clients),
